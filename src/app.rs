@@ -1,0 +1,371 @@
+//! The composition root: the only file that names concrete stores, sources and listeners.
+//!
+//! [`App::build`] puts the parts together without opening a socket; [`App::run`] opens them, serves, and drains on a signal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::admin::health::HealthOptions;
+use crate::admin::{Admin, Health, server};
+use crate::clock::Clock;
+use crate::decision::{Decider, HeaderNames, Options};
+use crate::descriptor::{Bounds, KeyEncoder};
+use crate::policy::loader::{Loader, LoaderOptions};
+use crate::policy::reload::{ReloadHandle, Reloader};
+use crate::policy::schema::{self, Algorithm, ChargeRule};
+use crate::policy::source::file::FileBounds;
+use crate::policy::{Defaults, Snapshot};
+use crate::settings::{self, Settings};
+use crate::store::local::LocalStore;
+use crate::store::memory::MemoryStore;
+use crate::store::{Store, WhenFull};
+use crate::telemetry::{Telemetry, TelemetryOptions};
+use crate::wire::HEALTH_SERVICE;
+use crate::wire::connection::Load;
+use crate::wire::json::JsonCodec;
+use crate::wire::listener::{self, Listener, WorkerPort};
+use crate::wire::service::Service;
+use crate::wire::tls::{Tls, TlsFiles};
+use crate::wire::worker::{self, Services, WorkerOptions};
+
+/// How often stores are swept and metrics folded.
+const UPKEEP: Duration = Duration::from_secs(1);
+/// How often TLS files are read again.
+const TLS_POLL: Duration = Duration::from_secs(10);
+
+/// Counters in this process.
+#[derive(Clone, Debug)]
+struct Stores {
+    memory: Arc<MemoryStore>,
+    local: Arc<LocalStore>,
+}
+
+/// A process, put together.
+#[derive(Debug)]
+pub struct App {
+    settings: Settings,
+    clock: Clock,
+    telemetry: Arc<Telemetry>,
+    health: Arc<Health>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    stores: Stores,
+    service: Service,
+    json: JsonCodec,
+    tls: Option<Arc<Tls>>,
+}
+
+/// Worker threads that serve.
+struct Workers {
+    ports: Vec<WorkerPort>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl App {
+    /// Puts the parts together. Opens no socket and reads no policy.
+    ///
+    /// # Errors
+    /// Settings that can't be used together, TLS files that can't be read.
+    pub fn build(settings: Settings) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let telemetry = Arc::new(Telemetry::new(TelemetryOptions {
+            series_max: settings.metrics.max_series,
+            near_limit_ratio: settings.near_limit_ratio,
+            extra_labels: settings.extra_tags.clone(),
+        }));
+        let health = Arc::new(Health::new(HealthOptions {
+            ready_without_policies: settings.health.force_start_without_initial_config,
+            needs_a_domain: settings.health.healthy_with_at_least_one_config_loaded,
+        }));
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let when_full = match settings.memory.when_full {
+            settings::WhenFull::Evict => WhenFull::Evict,
+            settings::WhenFull::Overflow => WhenFull::Overflow,
+        };
+        let stores = Stores {
+            memory: Arc::new(MemoryStore::new(settings.memory.max_keys, when_full)),
+            local: Arc::new(LocalStore::new(settings.local.max_keys, clock.now_us())),
+        };
+        let decider = Decider::new(
+            Arc::clone(&snapshot),
+            Arc::clone(&stores.memory) as Arc<dyn Store>,
+            Arc::clone(&stores.local),
+            clock.clone(),
+            KeyEncoder::new("rk:").map_err(anyhow::Error::msg)?,
+            Arc::clone(&telemetry),
+            decision_options(&settings),
+        );
+        let service = Service::new(Arc::new(decider), request_bounds(&settings));
+        let json = JsonCodec::new()?;
+        let tls = tls(&settings.grpc.tls)?.map(Arc::new);
+        Ok(Self { settings, clock, telemetry, health, snapshot, stores, service, json, tls })
+    }
+
+    /// Serves until a signal says to end, then drains.
+    ///
+    /// # Errors
+    /// Ports that can't be opened, threads that the system refuses.
+    pub fn run(self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        let (stop_sender, stop) = watch::channel(false);
+        let (reporter, grpc_health) = tonic_health::server::health_reporter();
+        report_serving(&reporter, *self.health.serving().borrow()).await;
+
+        let listener = self.bind_grpc().await?;
+        let mut http = self.serve_http(&stop).await?;
+        let mut workers = Workers { ports: Vec::new(), threads: Vec::new() };
+        for index in 0..self.threads() {
+            let services = Services {
+                rate_limit: self.service.clone(),
+                health: grpc_health.clone(),
+                telemetry: Arc::clone(&self.telemetry),
+            };
+            let name = format!("grpc-{index}");
+            let (port, thread) = worker::spawn(name, services, self.worker_options(), stop.clone())?;
+            workers.ports.push(port);
+            workers.threads.push(thread);
+        }
+        let (reload, reloader) = self.start_reloader()?;
+        let loads = workers.ports.iter().map(|port| port.load.clone()).collect();
+        http.spawn(listener::deal(
+            listener,
+            workers.ports,
+            self.settings.grpc.max_connections,
+            Arc::clone(&self.telemetry),
+            stop.clone(),
+        ));
+        tokio::spawn(follow_health(self.health.serving(), reporter));
+        tokio::spawn(upkeep(self.clock.clone(), self.stores.clone(), Arc::clone(&self.telemetry), loads));
+        if let Some(tls) = &self.tls {
+            tokio::spawn(reload_tls(Arc::clone(tls)));
+        }
+
+        wait_for_end(&reload).await?;
+        self.drain(&stop_sender, workers.threads).await;
+        reload.stop();
+        // It ends by itself after the load it is at; nothing waits for that.
+        drop(reloader);
+        http.shutdown().await;
+        tracing::info!("ended");
+        Ok(())
+    }
+
+    async fn bind_grpc(&self) -> anyhow::Result<Listener> {
+        let grpc = &self.settings.grpc;
+        if let Some(path) = &grpc.uds {
+            let listener = Listener::unix(path)?;
+            tracing::info!(path = %path.display(), "grpc listens");
+            return Ok(listener);
+        }
+        let (listener, address) = server::bind(&grpc.endpoint().to_string()).await?;
+        tracing::info!(%address, tls = self.tls.is_some(), "grpc listens");
+        Ok(Listener::Tcp(listener))
+    }
+
+    async fn serve_http(&self, stop: &watch::Receiver<bool>) -> anyhow::Result<tokio::task::JoinSet<()>> {
+        let admin = Admin {
+            health: Arc::clone(&self.health),
+            telemetry: Arc::clone(&self.telemetry),
+            service: self.service.clone(),
+            json: self.json.clone(),
+            snapshot: Arc::clone(&self.snapshot),
+            message_bytes_max: self.settings.grpc.max_message_bytes,
+        };
+        let mut tasks = tokio::task::JoinSet::new();
+        let mut routers = vec![
+            ("http", self.settings.http.to_string(), admin.clone().main_router()),
+            ("debug", self.settings.debug.to_string(), admin.clone().debug_router()),
+        ];
+        if let Some(address) = &self.settings.prometheus.addr {
+            let router = admin.metrics_router(&self.settings.prometheus.path);
+            routers.push(("metrics", address.to_string(), router));
+        }
+        for (name, address, router) in routers {
+            let (listener, address) = server::bind(&address).await?;
+            tracing::info!(%address, "{name} listens");
+            tasks.spawn(server::serve(listener, router, stop.clone()));
+        }
+        Ok(tasks)
+    }
+
+    fn start_reloader(&self) -> anyhow::Result<(ReloadHandle, JoinHandle<()>)> {
+        let policies = &self.settings.policies;
+        let loader = Loader::new(LoaderOptions {
+            defaults: defaults(self.settings.default),
+            merge_domains: policies.merge_domain_config,
+            bounds: schema::Bounds { nodes_max: policies.max_nodes, ..schema::Bounds::default() },
+        });
+        let bounds = FileBounds { bytes_max: policies.max_file_bytes, files_max: policies.max_files };
+        let reloader = Reloader::new(policies.policies_dir(), bounds, loader, Arc::clone(&self.snapshot));
+        let stop = Arc::new(AtomicBool::new(false));
+        let handle = reloader.handle(Arc::clone(&stop));
+        let (health, telemetry) = (Arc::clone(&self.health), Arc::clone(&self.telemetry));
+        let poll = policies.poll_interval;
+        let thread = std::thread::Builder::new().name("policies".to_owned()).spawn(move || {
+            reloader.run(poll, &stop, |status, ok| {
+                telemetry.process.loaded(ok, status.domains, status.rules, status.files_in_error.len());
+                health.set_policies(status.clone());
+            });
+        });
+        Ok((handle, thread.context("can't start the policy thread")?))
+    }
+
+    fn worker_options(&self) -> WorkerOptions {
+        let grpc = &self.settings.grpc;
+        WorkerOptions {
+            connection_age: grpc.max_connection_age,
+            connection_age_grace: grpc.max_connection_age_grace,
+            message_bytes_max: grpc.max_message_bytes,
+            tls: self.tls.clone(),
+        }
+    }
+
+    fn threads(&self) -> usize {
+        match self.settings.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// Says that it is about to end, serves on until the callers know, then asks connections to go and waits for them.
+    async fn drain(&self, stop: &watch::Sender<bool>, workers: Vec<JoinHandle<()>>) {
+        self.health.drain();
+        let shutdown = self.settings.shutdown;
+        tracing::info!(delay = ?shutdown.drain_delay, grace = ?shutdown.grace, "draining");
+        tokio::time::sleep(shutdown.drain_delay).await;
+        stop.send_replace(true);
+        let all_ended = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&all_ended);
+        let (done, wait) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            for worker in workers {
+                ended.fetch_or(worker.join().is_err(), Ordering::Relaxed);
+            }
+            // Nobody waits any more if the grace time is over.
+            let _ = done.send(());
+        });
+        if tokio::time::timeout(shutdown.grace, wait).await.is_err() {
+            tracing::warn!("connections that did not end in time are cut");
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP loads the policies meanwhile.
+async fn wait_for_end(reload: &ReloadHandle) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload.reload(),
+        }
+    }
+}
+
+async fn report_serving(reporter: &HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    reporter.set_service_status("", status).await;
+    reporter.set_service_status(HEALTH_SERVICE, status).await;
+}
+
+async fn follow_health(mut serving: watch::Receiver<bool>, reporter: HealthReporter) {
+    loop {
+        let now = *serving.borrow_and_update();
+        report_serving(&reporter, now).await;
+        if serving.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn upkeep(clock: Clock, stores: Stores, telemetry: Arc<Telemetry>, loads: Vec<Load>) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        let now = clock.now_us();
+        stores.memory.sweep(now);
+        stores.local.sweep(now);
+        let count = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
+        let (memory, local) = (stores.memory.stats(), stores.local.stats());
+        telemetry.process.store(false, stores.memory.len(), count(&memory.evicted), count(&memory.overflowed));
+        telemetry.process.store(true, stores.local.len(), count(&local.evicted), count(&local.overflowed));
+        telemetry.process.connections(loads.iter().map(Load::get).sum());
+        telemetry.upkeep();
+    }
+}
+
+async fn reload_tls(tls: Arc<Tls>) {
+    loop {
+        tokio::time::sleep(TLS_POLL).await;
+        if let Err(error) = tls.reload() {
+            tracing::error!(%error, "tls files can't be read, the last good ones stay in force");
+        }
+    }
+}
+
+fn tls(settings: &settings::Tls) -> anyhow::Result<Option<Tls>> {
+    if !settings.enabled {
+        return Ok(None);
+    }
+    let cert = settings.cert.clone().context("tls is on, but no certificate is set")?;
+    let key = settings.key.clone().context("tls is on, but no key is set")?;
+    let (client_ca, client_san) = (settings.client_ca.clone(), settings.client_san.clone());
+    Ok(Some(Tls::new(TlsFiles { cert, key, client_ca, client_san })?))
+}
+
+fn request_bounds(settings: &Settings) -> Bounds {
+    let limits = settings.limits;
+    Bounds {
+        descriptors_max: limits.max_descriptors,
+        entries_max: limits.max_entries,
+        key_bytes_max: limits.max_key_bytes,
+        value_bytes_max: limits.max_value_bytes,
+    }
+}
+
+fn defaults(settings: settings::Defaults) -> Defaults {
+    Defaults {
+        algorithm: match settings.algorithm {
+            settings::DefaultAlgorithm::SlidingWindow => Algorithm::SlidingWindow,
+            settings::DefaultAlgorithm::FixedWindow => Algorithm::FixedWindow,
+            settings::DefaultAlgorithm::TokenBucket => Algorithm::TokenBucket,
+        },
+        charge: match settings.charge {
+            settings::DefaultCharge::Auto => ChargeRule::Auto,
+            settings::DefaultCharge::Admitted => ChargeRule::Admitted,
+            settings::DefaultCharge::Always => ChargeRule::Always,
+        },
+    }
+}
+
+fn decision_options(settings: &Settings) -> Options {
+    let response = &settings.response;
+    let denied_body = response.denied_body.clone().unwrap_or_default();
+    Options {
+        defaults: defaults(settings.default),
+        shadow_mode: settings.shadow_mode,
+        quota_mode: settings.quota_mode,
+        limit_headers: response.headers_enabled.then(|| HeaderNames {
+            limit: response.limit_header.as_str().into(),
+            remaining: response.remaining_header.as_str().into(),
+            reset: response.reset_header.as_str().into(),
+        }),
+        retry_after: response.retry_after,
+        denied_body_is_json: serde_json::from_str::<serde::de::IgnoredAny>(&denied_body).is_ok(),
+        denied_body,
+        dynamic_metadata: response.dynamic_metadata,
+    }
+}

@@ -1,0 +1,206 @@
+//! One request, decided.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::answer::{Answer, CurrentLimit, Header, Status};
+use super::plan::{Plan, Planner, Subject};
+use super::{Options, headers, metadata};
+use crate::clock::Clock;
+use crate::descriptor::{KeyEncoder, Request};
+use crate::limiter::{Mode, Verdict};
+use crate::policy::snapshot::Lookup;
+use crate::policy::{DomainPolicy, Snapshot};
+use crate::store::Batch;
+use crate::store::local::LocalStore;
+use crate::store::{Step, Store};
+use crate::telemetry::{Observed, Telemetry, Transport};
+
+/// Why a request can't be decided although it is valid: an answer would be a guess.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// The policies were never loaded.
+    #[error("no rate limit configuration loaded")]
+    NoPolicies,
+    /// The domain's files have been in error since the start, so its limits are unknown.
+    #[error("domain {0:?}: its policy file is in error and no earlier version is known")]
+    DomainInError(String),
+}
+
+/// Decides requests. One for all threads.
+#[derive(Debug)]
+pub struct Decider {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    store: Arc<dyn Store>,
+    local: Arc<LocalStore>,
+    clock: Clock,
+    keys: KeyEncoder,
+    telemetry: Arc<Telemetry>,
+    options: Options,
+}
+
+impl Decider {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        store: Arc<dyn Store>,
+        local: Arc<LocalStore>,
+        clock: Clock,
+        keys: KeyEncoder,
+        telemetry: Arc<Telemetry>,
+        options: Options,
+    ) -> Self {
+        Self { snapshot, store, local, clock, keys, telemetry, options }
+    }
+
+    /// The metrics that it counts in.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Decides a request: all of its charges together, or none.
+    ///
+    /// # Errors
+    /// Policies that are not there. Everything else has an answer.
+    pub async fn decide(&self, request: &Request<'_>, transport: Transport) -> Result<Answer, NotReady> {
+        let now = self.clock.now_us();
+        let snapshot = self.snapshot.load();
+        let answer = match snapshot.look_up(request.domain()) {
+            Lookup::NotLoaded => return Err(NotReady::NoPolicies),
+            Lookup::InError => return Err(NotReady::DomainInError(request.domain().to_owned())),
+            Lookup::Unknown => {
+                self.telemetry.requests.domain_not_found.increment(1);
+                let statuses = request.descriptors().iter().map(|_| Status::default()).collect();
+                Answer { statuses, ..Answer::default() }
+            }
+            Lookup::Found(domain) => self.decide_in(domain, request, now).await,
+        };
+        self.telemetry.requests.decided(transport, answer.denied);
+        let spent_us = self.clock.now_us().saturating_sub(now);
+        self.telemetry.requests.duration.record(std::time::Duration::from_micros(spent_us));
+        Ok(answer)
+    }
+
+    async fn decide_in(&self, domain: &DomainPolicy, request: &Request<'_>, now: u64) -> Answer {
+        let planner = Planner {
+            domain,
+            request,
+            keys: &self.keys,
+            options: &self.options,
+            telemetry: &self.telemetry,
+            now,
+        };
+        let mut plan = planner.plan();
+        let denied = self.charge(&mut plan).await;
+        self.answer(request, &plan, denied)
+    }
+
+    /// Has both parts of the plan decided, so that they are denied together. Returns whether the request is denied.
+    async fn charge(&self, plan: &mut Plan<'_>) -> bool {
+        let Plan { global, local, .. } = plan;
+        if !local.charges.is_empty() {
+            // Quota limits deny only all together: those of the other part are counted as not over until they are decided.
+            local.prior.quota_limits = count_quota(global);
+            self.local.decide(local);
+            global.prior.denied = local.outcome.denied;
+            global.prior.quota_limits = local.outcome.quota_limits;
+            global.prior.quota_over = local.outcome.quota_over;
+        }
+        if global.charges.is_empty() {
+            return local.outcome.denied;
+        }
+        match self.store.decide(global) {
+            Step::Done => {}
+            Step::Wait(verdicts) => verdicts.await,
+        }
+        if global.outcome.denied && !local.outcome.denied && !local.charges.is_empty() {
+            self.local.give_back(local);
+        }
+        global.outcome.denied
+    }
+
+    fn answer(&self, request: &Request<'_>, plan: &Plan<'_>, denied: bool) -> Answer {
+        let mut answer = Answer { denied, ..Answer::default() };
+        let mut would_deny = false;
+        answer.statuses.reserve_exact(plan.subjects.len());
+        for subject in &plan.subjects {
+            let status = match subject {
+                Subject::Free { unlimited, .. } => {
+                    Status { remaining: if *unlimited { u32::MAX } else { 0 }, ..Status::default() }
+                }
+                Subject::Limited { rule, numbers, charge, series } => {
+                    let batch = if numbers.local { &plan.local } else { &plan.global };
+                    // A store that left no verdict has decided nothing: the limit was not checked, so it is not passed.
+                    let unknown = Verdict { over: true, ..Verdict::default() };
+                    let verdict = batch.verdicts.get(*charge).copied().unwrap_or(unknown);
+                    observe(series, batch, *charge, verdict);
+                    let shadow = rule.is_some_and(|rule| rule.shadow);
+                    would_deny |= verdict.over && !shadow;
+                    Status {
+                        over: verdict.over && !shadow,
+                        current_limit: Some(CurrentLimit {
+                            requests_per_unit: numbers.requests_per_unit,
+                            unit: numbers.unit,
+                            unit_multiplier: numbers.unit_multiplier,
+                            name: rule.map(|rule| Arc::clone(&rule.name)).filter(|name| !name.is_empty()),
+                        }),
+                        remaining: u32::try_from(verdict.remaining).unwrap_or(u32::MAX),
+                        reset_s: Some(verdict.wait_us.div_ceil(1_000_000)),
+                    }
+                }
+            };
+            answer.statuses.push(status);
+        }
+        if self.options.shadow_mode && would_deny {
+            self.telemetry.requests.global_shadow.increment(1);
+        }
+        self.decorate(request, plan, &mut answer);
+        answer
+    }
+
+    /// Adds what settings ask for besides the statuses.
+    fn decorate(&self, request: &Request<'_>, plan: &Plan<'_>, answer: &mut Answer) {
+        if let Some(names) = &self.options.limit_headers {
+            answer.response_headers = headers::limit_headers(names, &answer.statuses);
+        }
+        if answer.denied {
+            if self.options.retry_after {
+                answer.response_headers.push(headers::retry_after(&answer.statuses));
+            }
+            answer.denied_body.clone_from(&self.options.denied_body);
+            if self.options.denied_body_is_json {
+                let (name, value) = ("content-type".into(), "application/json".to_owned());
+                answer.response_headers.push(Header { name, value });
+            }
+        }
+        if self.options.dynamic_metadata {
+            let rules = plan.subjects.iter().map(|subject| match subject {
+                Subject::Free { rule, .. } | Subject::Limited { rule, .. } => *rule,
+            });
+            answer.dynamic_metadata = Some(metadata::dynamic_metadata(request, rules.zip(&answer.statuses)));
+        }
+    }
+}
+
+fn count_quota(batch: &Batch) -> u32 {
+    let quota = batch.charges.iter().filter(|charge| charge.quota).count();
+    u32::try_from(quota).unwrap_or(u32::MAX)
+}
+
+fn observe(series: &crate::telemetry::LimitSeries, batch: &Batch, charge: usize, verdict: Verdict) {
+    let charge = &batch.charges[charge];
+    match charge.mode {
+        Mode::Refund => series.refund(charge.hits),
+        Mode::Consume | Mode::Record | Mode::Peek => series.observe(Observed {
+            limit: charge.limit.burst().into(),
+            hits: charge.hits,
+            used: verdict.used,
+            over: verdict.over,
+            recorded: charge.mode == Mode::Record,
+            shadow: charge.shadow,
+        }),
+    }
+}

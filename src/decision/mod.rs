@@ -1,0 +1,66 @@
+//! Step 5 of a request: from verdicts to one answer.
+//!
+//! [`Decider::decide`] is the whole way of a request between the wire and the store: match, plan the charges, have them decided,
+//! and say what came of it.
+
+mod answer;
+mod decider;
+mod headers;
+mod metadata;
+mod plan;
+
+pub use answer::{Answer, CurrentLimit, Header, Status};
+pub use decider::{Decider, NotReady};
+pub use headers::HeaderNames;
+
+use crate::descriptor::Unit;
+use crate::limiter::Limit;
+use crate::policy::Defaults;
+use crate::policy::compile::limit_of;
+use crate::policy::schema::ChargeRule;
+
+/// What is decided the same way for every request.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What overrides get that policies could say for themselves.
+    pub defaults: Defaults,
+    /// No limit stops anything; statuses still say what would have been denied.
+    pub shadow_mode: bool,
+    /// Every limit is a quota limit.
+    pub quota_mode: bool,
+    /// Names of the response headers about the limit; `None` sends none.
+    pub limit_headers: Option<HeaderNames>,
+    /// Denied answers carry `retry-after`.
+    pub retry_after: bool,
+    /// The body of a denied answer; empty for none.
+    pub denied_body: String,
+    /// The body is JSON, and a header says so.
+    pub denied_body_is_json: bool,
+    /// Answers carry dynamic metadata.
+    pub dynamic_metadata: bool,
+}
+
+/// The numbers of a limit that is in force for one descriptor, of a rule or of an override.
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    limit: Limit,
+    requests_per_unit: u32,
+    unit: Unit,
+    unit_multiplier: Option<u32>,
+    charge: ChargeRule,
+    local: bool,
+}
+
+impl Numbers {
+    fn of_override(it: &crate::descriptor::LimitOverride, defaults: Defaults) -> Option<Self> {
+        let window_s = it.window_s()?;
+        Some(Self {
+            limit: limit_of(defaults.algorithm, it.requests_per_unit, window_s, None, false),
+            requests_per_unit: it.requests_per_unit,
+            unit: it.unit?,
+            unit_multiplier: (it.unit_multiplier > 1).then_some(it.unit_multiplier),
+            charge: defaults.charge,
+            local: false,
+        })
+    }
+}

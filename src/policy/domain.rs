@@ -1,0 +1,207 @@
+//! A domain's rules as an immutable tree, and the walk down that tree.
+//!
+//! All nodes stand in one list; one hash index finds a child by (parent, `key_value` or `key`). A look-up costs by the depth of
+//! the descriptor and the number of patterns on the levels it passes, not by the number of rules.
+
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+
+use super::pattern::Pattern;
+use super::rule::Rule;
+use crate::descriptor::{Entry, KeyPart};
+
+/// The nodes that a descriptor passed, one for each of its entries.
+pub type Path<'p> = SmallVec<[&'p Node; 8]>;
+
+const ROOT: u32 = 0;
+
+/// One `key` or `key` with `value` of a policy's tree.
+#[derive(Debug)]
+pub struct Node {
+    parent: u32,
+    has_children: bool,
+    /// The rule's key and, behind a `_`, its value.
+    composite: Box<str>,
+    key_bytes: u32,
+    /// The counter is shared by all values that match the pattern.
+    pub share_threshold: bool,
+    /// Metrics carry the request's value on this level.
+    pub value_to_metric: bool,
+    wildcards: Vec<(Pattern, u32)>,
+    rule: Option<Box<Rule>>,
+}
+
+impl Node {
+    /// `key` or `key_value`, as configured.
+    #[must_use]
+    pub fn composite(&self) -> &str {
+        &self.composite
+    }
+
+    /// Whether the rule has a value of its own, without a pattern.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.composite.len() > self.key_bytes as usize && !self.composite.contains('*')
+    }
+
+    /// What this level adds to the key of the counter.
+    #[must_use]
+    pub fn key_part<'k>(&'k self, entry: &Entry<'k>) -> KeyPart<'k> {
+        if self.share_threshold {
+            let (key, pattern) = self.composite.split_at(self.key_bytes as usize);
+            KeyPart::Shared { key, pattern: pattern.strip_prefix('_').unwrap_or(pattern) }
+        } else {
+            KeyPart::Own { key: entry.key, value: entry.value }
+        }
+    }
+}
+
+/// All rules of one domain.
+#[derive(Debug)]
+pub struct DomainPolicy {
+    name: Arc<str>,
+    nodes: Vec<Node>,
+    index: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    rules: usize,
+}
+
+impl DomainPolicy {
+    pub(super) fn new(name: &str) -> Self {
+        let root = Node {
+            parent: ROOT,
+            has_children: false,
+            composite: Box::default(),
+            key_bytes: 0,
+            share_threshold: false,
+            value_to_metric: false,
+            wildcards: Vec::new(),
+            rule: None,
+        };
+        Self {
+            name: name.into(),
+            nodes: vec![root],
+            index: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            rules: 0,
+        }
+    }
+
+    /// The domain's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How many rules it has.
+    #[must_use]
+    pub fn rules_len(&self) -> usize {
+        self.rules
+    }
+
+    /// All rules in the order of the files.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.nodes.iter().filter_map(|node| node.rule.as_deref())
+    }
+
+    pub(super) const fn root() -> u32 {
+        ROOT
+    }
+
+    /// Adds a child; `None` if the level has that key and value already.
+    pub(super) fn add(&mut self, parent: u32, key: &str, value: Option<&str>, rule: Option<Rule>) -> Option<u32> {
+        let composite: Box<str> = match value {
+            Some(value) => format!("{key}_{value}").into(),
+            None => key.into(),
+        };
+        if self.child(parent, &composite).is_some() {
+            return None;
+        }
+        let id = u32::try_from(self.nodes.len()).ok()?;
+        if let Some(pattern) = Pattern::new(&composite) {
+            self.nodes[parent as usize].wildcards.push((pattern, id));
+        }
+        self.nodes[parent as usize].has_children = true;
+        self.rules += usize::from(rule.is_some());
+        self.nodes.push(Node {
+            parent,
+            has_children: false,
+            composite,
+            key_bytes: u32::try_from(key.len()).unwrap_or(u32::MAX),
+            share_threshold: false,
+            value_to_metric: false,
+            wildcards: Vec::new(),
+            rule: rule.map(Box::new),
+        });
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        let hash = |id: &u32| {
+            let node = &nodes[*id as usize];
+            hash_of(hasher, node.parent, &node.composite)
+        };
+        self.index.insert_unique(hash(&id), id, hash);
+        Some(id)
+    }
+
+    pub(super) fn set_flags(&mut self, id: u32, share_threshold: bool, value_to_metric: bool) {
+        let node = &mut self.nodes[id as usize];
+        node.share_threshold = share_threshold;
+        node.value_to_metric = value_to_metric;
+    }
+
+    fn child(&self, parent: u32, composite: &str) -> Option<u32> {
+        self.index
+            .find(hash_of(&self.hasher, parent, composite), |id| {
+                let node = &self.nodes[*id as usize];
+                node.parent == parent && *node.composite == *composite
+            })
+            .copied()
+    }
+
+    /// Walks down the tree: on each level exactly `key_value`, else the first pattern in the files' order, else `key` alone,
+    /// and never back up. The rule counts only if it stands at the depth of the last entry.
+    ///
+    /// `composite` is scratch space; `path` receives the nodes passed.
+    pub fn find<'p>(
+        &'p self,
+        entries: &[Entry<'_>],
+        composite: &mut String,
+        path: &mut Path<'p>,
+    ) -> Option<&'p Rule> {
+        path.clear();
+        let mut level = ROOT;
+        for (depth, entry) in entries.iter().enumerate() {
+            composite.clear();
+            composite.push_str(entry.key);
+            composite.push('_');
+            composite.push_str(entry.value);
+            let found = self
+                .child(level, composite)
+                .or_else(|| {
+                    let wildcards = &self.nodes[level as usize].wildcards;
+                    wildcards.iter().find(|(pattern, _)| pattern.matches(composite)).map(|(_, id)| *id)
+                })
+                .or_else(|| self.child(level, entry.key));
+            let id = found?;
+            let node = &self.nodes[id as usize];
+            path.push(node);
+            if depth + 1 == entries.len() {
+                return node.rule.as_deref();
+            }
+            if !node.has_children {
+                return None;
+            }
+            level = id;
+        }
+        None
+    }
+}
+
+fn hash_of(hasher: &foldhash::fast::RandomState, parent: u32, composite: &str) -> u64 {
+    let mut state = hasher.build_hasher();
+    parent.hash(&mut state);
+    composite.hash(&mut state);
+    state.finish()
+}

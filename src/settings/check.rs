@@ -1,0 +1,46 @@
+//! What single values cannot show: settings that do not go together, and those that this version cannot honour.
+
+use std::collections::BTreeMap;
+
+use super::{
+    error::{Origin, Problem},
+    typed::Settings,
+};
+
+/// All such problems, each at the place where the value in force stands.
+pub(super) fn check(settings: &Settings, origins: &BTreeMap<&'static str, Origin>) -> Vec<Problem> {
+    let refuse = |key: &str, reason: &str| Problem::Refused {
+        origin: origins.get(key).cloned().unwrap_or(Origin::Default),
+        reason: reason.to_owned(),
+    };
+    let mut problems = Vec::new();
+    if settings.redis.url.is_some() {
+        problems.push(refuse("redis.url", REDIS_REFUSED));
+    }
+    let tls = &settings.grpc.tls;
+    if tls.enabled {
+        if tls.cert.is_none() {
+            problems.push(refuse(
+                "grpc.tls.enabled",
+                "TLS needs a certificate in grpc.tls.cert",
+            ));
+        }
+        if tls.key.is_none() {
+            problems.push(refuse(
+                "grpc.tls.enabled",
+                "TLS needs a private key in grpc.tls.key",
+            ));
+        }
+        if tls.client_san.is_some() && tls.client_ca.is_none() {
+            // The reference server takes this and then checks nobody.
+            let reason = "a name for client certificates needs their authority in grpc.tls.client_ca";
+            problems.push(refuse("grpc.tls.client_san", reason));
+        }
+    }
+    problems
+}
+
+/// Counters of one instance alone, where shared ones were asked for, would admit more than the policies say. Goes when
+/// there is a Redis store.
+const REDIS_REFUSED: &str = "the Redis store is not in this version; without REDIS_URL (redis.url) counters live in \
+                             the memory of each instance";

@@ -1,0 +1,70 @@
+//! What one request wants to charge.
+
+use crate::limiter::{Charge, Micros, Outcome, Prior, Verdict};
+
+/// The distinct counters of a request, as keys in one buffer.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    text: String,
+    ends: Vec<usize>,
+    /// For each key: the rule whose shared counter takes over when the store is full.
+    rules: Vec<u64>,
+}
+
+impl Keys {
+    /// Adds the key that `write` appends, unless the request has it already, and returns its index. `rule` tells rules apart.
+    pub fn add(&mut self, rule: u64, write: impl FnOnce(&mut String)) -> usize {
+        let start = self.text.len();
+        write(&mut self.text);
+        let found = (0..self.ends.len()).find(|&index| self.get(index) == &self.text[start..]);
+        if let Some(index) = found {
+            self.text.truncate(start);
+            return index;
+        }
+        self.ends.push(self.text.len());
+        self.rules.push(rule);
+        self.ends.len() - 1
+    }
+
+    /// The key of a counter.
+    #[must_use]
+    pub fn get(&self, index: usize) -> &str {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.text[start..self.ends[index]]
+    }
+
+    /// The rule that the counter belongs to.
+    #[must_use]
+    pub fn rule(&self, index: usize) -> u64 {
+        self.rules[index]
+    }
+
+    /// How many distinct counters there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+/// The charges of one request for one store, and then their verdicts.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The time of the request in microseconds since the Unix epoch; a store with a clock of its own uses that.
+    pub now: Micros,
+    /// The counters.
+    pub keys: Keys,
+    /// The charges, in the request's order.
+    pub charges: Vec<Charge>,
+    /// What another part of the same request has decided already.
+    pub prior: Prior,
+    /// One verdict a charge, once decided.
+    pub verdicts: Vec<Verdict>,
+    /// The whole, once decided.
+    pub outcome: Outcome,
+}

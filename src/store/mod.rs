@@ -1,0 +1,40 @@
+//! Step 4 of a request: where counters live.
+//!
+//! A [`Batch`] is what one request wants to charge: keys and charges in the request's order. A [`Store`] decides it by
+//! [`crate::limiter::decide`] over the counters that it holds, all charges together. [`memory::MemoryStore`] keeps counters in
+//! this process; [`local::LocalStore`] keeps the token buckets of limits with `scope: local`.
+
+mod batch;
+pub mod local;
+pub mod memory;
+mod table;
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub use batch::{Batch, Keys};
+pub use table::{Fingerprint, TableStats, WhenFull};
+
+/// Where a decision stands.
+pub enum Step<'a> {
+    /// The batch holds its verdicts.
+    Done,
+    /// The verdicts are there when the future is.
+    Wait(Pin<Box<dyn Future<Output = ()> + Send + 'a>>),
+}
+
+impl std::fmt::Debug for Step<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Done => "Done",
+            Self::Wait(_) => "Wait",
+        })
+    }
+}
+
+/// A place for counters.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Checks and charges all of a batch, or nothing, and leaves the verdicts and the outcome in it. A store always decides:
+    /// what it can't reach it answers by its own rules, never by an error.
+    fn decide<'a>(&'a self, batch: &'a mut Batch) -> Step<'a>;
+}

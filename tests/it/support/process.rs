@@ -1,0 +1,108 @@
+//! A child process that ends with the test, whatever happens to the test.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Killed, by its own handle, when dropped. If the test is failing then, the end of its output is printed.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts the command with its output in `<dir>/<name>.log`.
+    pub fn spawn(name: &str, dir: &Path, command: &mut Command) -> Self {
+        let log = dir.join(format!("{name}.log"));
+        let file = File::create(&log).expect("can't create a log file");
+        let copy = file.try_clone().expect("can't share a log file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(copy)
+            .spawn()
+            .unwrap_or_else(|error| panic!("can't start {command:?}: {error}"));
+        Self {
+            child,
+            name: name.to_owned(),
+            log,
+        }
+    }
+
+    /// All that the process has written so far.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until `ready`. An `Err` is the output of a process that ended instead; panics after `within`.
+    pub fn wait_ready(&mut self, within: Duration, mut ready: impl FnMut() -> bool) -> Result<(), String> {
+        let start = Instant::now();
+        // The exit is looked at first: someone else's process on the same port would answer for a dead child.
+        while self.exit_status().is_none() {
+            if ready() {
+                return Ok(());
+            }
+            assert!(
+                start.elapsed() < within,
+                "{} is not ready after {within:?}",
+                self.name
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(self.output())
+    }
+
+    /// How the process ended, if it did.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("can't ask for the state of a child")
+    }
+
+    /// Sends SIGTERM to this process.
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal, by its name without `SIG`, to this process. The standard library only knows SIGKILL, and `unsafe` is
+    /// forbidden, so the shell's own `kill` does it. The process can't have been reaped: only this type waits for it.
+    pub fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh")
+            .args(["-c", &command])
+            .status()
+            .expect("can't start sh");
+        assert!(status.success(), "{command}: {status}");
+    }
+
+    /// Waits for the end; panics after `within`.
+    pub fn wait_exit(&mut self, within: Duration) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.exit_status() {
+                return status;
+            }
+            assert!(
+                start.elapsed() < within,
+                "{} still runs after {within:?}",
+                self.name
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let output = self.output();
+            let lines: Vec<&str> = output.lines().collect();
+            let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+            eprintln!("--- the end of what {} wrote ---\n{tail}\n---", self.name);
+        }
+    }
+}

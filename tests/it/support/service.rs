@@ -1,0 +1,98 @@
+//! One instance of the service under test: the binary itself, in a process of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::http::{self, Response};
+use super::ports::free_port;
+use super::process::Process;
+
+const START_ATTEMPTS: usize = 3;
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// A running `ratekeeper serve`; killed when dropped.
+#[derive(Debug)]
+pub struct Service {
+    process: Process,
+    grpc_port: u16,
+    http: SocketAddr,
+    /// Where its output goes; removed with it.
+    _dir: TempDir,
+}
+
+impl Service {
+    /// Starts an instance on these policies, with further settings as environment variables, and waits until it is ready.
+    pub fn start(policies: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut output = String::new();
+        for _ in 0..START_ATTEMPTS {
+            let mut service = Self::spawn(policies, settings);
+            let address = service.http;
+            let ready = || http::get(address, "/readyz", &[]).is_ok_and(|response| response.status == 200);
+            match service.process.wait_ready(READY_WITHIN, ready) {
+                Ok(()) => return service,
+                Err(text) => output = text,
+            }
+        }
+        panic!("ratekeeper ended instead of serving:\n{output}");
+    }
+
+    fn spawn(policies: &Path, settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("no temporary directory");
+        let (grpc_port, http_port, debug_port) = (free_port(), free_port(), free_port());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ratekeeper"));
+        // Nothing of the outer environment may set anything.
+        command.env_clear();
+        for (name, value) in [
+            ("HOST", "127.0.0.1"),
+            ("GRPC_HOST", "127.0.0.1"),
+            ("DEBUG_HOST", "127.0.0.1"),
+        ] {
+            command.env(name, value);
+        }
+        for (name, port) in [
+            ("GRPC_PORT", grpc_port),
+            ("PORT", http_port),
+            ("DEBUG_PORT", debug_port),
+        ] {
+            command.env(name, port.to_string());
+        }
+        command.envs(settings.iter().copied());
+        command.arg("serve").arg("--policies").arg(policies);
+        let process = Process::spawn("ratekeeper", dir.path(), &mut command);
+        Self {
+            process,
+            grpc_port,
+            http: (Ipv4Addr::LOCALHOST, http_port).into(),
+            _dir: dir,
+        }
+    }
+
+    /// The port of the rate limit service.
+    pub fn grpc_port(&self) -> u16 {
+        self.grpc_port
+    }
+
+    /// A request to the HTTP port.
+    pub fn get(&self, path: &str) -> Response {
+        http::get(self.http, path, &[]).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// A request to `/json`.
+    pub fn ask(&self, json: &str) -> Response {
+        http::post(self.http, "/json", json).unwrap_or_else(|error| panic!("/json: {error}"))
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.process.terminate();
+    }
+
+    /// Waits for the end of the process; panics after `within`.
+    pub fn wait_exit(&mut self, within: Duration) -> ExitStatus {
+        self.process.wait_exit(within)
+    }
+}

@@ -49,6 +49,12 @@ pub(super) fn tick_us(requests: u32, window_us: Micros) -> Micros {
 }
 
 impl SlidingWindow {
+    /// Bytes of the entries, reserved ones included.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// Hits that count at `now`.
     #[must_use]
     pub fn level(&self, now: Micros, limit: &Limit) -> Level {
@@ -73,10 +79,10 @@ impl SlidingWindow {
         let total = self.restart(newest.total, hits) + hits;
         // Only the new score is raised to the newest, never `now`: judging expiry by a later time would forget hits.
         score = score.max(newest.score);
-        if self.entries.len() == 1 {
-            score = score.max(newest.score.saturating_add(1)); // never into the base
-        } else if score == newest.score || self.entries.len() >= ENTRIES_MAX {
-            self.entries.pop(); // one entry a tick; in a full list the newest takes the hits and the later score
+        // One entry a tick; in a full list the newest takes the hits and the later score. The base takes none: alone in the
+        // list it has left the window, so its score is a window or more behind.
+        if score == newest.score || self.entries.len() >= ENTRIES_MAX {
+            self.entries.pop();
         }
         self.entries.push(Entry { score, total });
     }
@@ -148,10 +154,9 @@ impl SlidingWindow {
         self.entries.is_empty()
     }
 
-    /// Entries held, the base among them: what the counter costs in memory.
-    #[must_use]
-    pub fn entries(&self) -> usize {
-        self.entries.len()
+    /// The entries, oldest first and the base among them, as (score, running total): what Redis holds for the same history.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (Micros, u64)> {
+        self.entries.iter().map(|e| (e.score, e.total))
     }
 
     fn total(&self) -> u64 {

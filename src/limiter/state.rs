@@ -126,6 +126,15 @@ impl State {
         each!(self, s => s.is_empty())
     }
 
+    /// Bytes besides the state itself, reserved ones included.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::SlidingWindow(window) => window.heap_bytes(),
+            Self::FixedWindow(_) | Self::TokenBucket(_) | Self::LocalBucket(_) => 0,
+        }
+    }
+
     fn is_foreign(&self, limit: &Limit) -> bool {
         self.algorithm() != limit.algorithm()
     }

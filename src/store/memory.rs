@@ -27,6 +27,12 @@ impl MemoryStore {
         self.table.len()
     }
 
+    /// Bytes that the counters take, reserved ones included. Walks over all of them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.table.bytes()
+    }
+
     /// Whether no counter is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -126,6 +126,11 @@ impl Table {
         (0..self.shards.len()).map(|shard| self.lock(shard).slots.len()).sum()
     }
 
+    /// Bytes that the counters take, reserved ones included.
+    pub(super) fn bytes(&self) -> usize {
+        (0..self.shards.len()).map(|shard| self.lock(shard).bytes()).sum()
+    }
+
     /// Removes counters that have run out. Holds each shard's lock for at most 1,024 slots at a time.
     pub(super) fn sweep(&self, now: Micros) {
         for shard in 0..self.shards.len() {
@@ -143,6 +148,11 @@ impl Table {
 impl Shard {
     fn new(slots_max: usize) -> Self {
         Self { index: HashTable::new(), slots: Vec::new(), newest: NONE, oldest: NONE, hand: 0, slots_max }
+    }
+
+    fn bytes(&self) -> usize {
+        let states: usize = self.slots.iter().map(|slot| slot.state.heap_bytes()).sum();
+        self.slots.capacity() * size_of::<Slot>() + self.index.allocation_size() + states
     }
 
     pub(super) fn get(&self, key: Fingerprint) -> Option<&State> {

@@ -35,7 +35,10 @@ fn sigterm_to_one_of_two_instances_loses_no_request() {
     );
     std::thread::sleep(Duration::from_secs(1));
     let shares = [&first, &second].map(|service| envoy.requests_to(service.grpc_port()));
-    assert!(shares.iter().all(|&share| share > 100), "both must be in use: {shares:?} requests");
+    assert!(
+        shares.iter().all(|&share| share > 100),
+        "both must be in use: {shares:?} requests"
+    );
     first.terminate();
     eventually("envoy leaves the instance", Duration::from_secs(2), || healthy(1));
     assert_eq!(

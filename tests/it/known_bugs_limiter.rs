@@ -237,6 +237,7 @@ fn bug_16_refund_is_credited_twice() {
         }
         assert_eq!(subject.storm(START, 100), 10, "{algorithm:?}");
         subject.ask(START + 1, u64::MAX, Mode::Refund);
+        assert_eq!(subject.counters, [None], "an emptied counter stays");
         subject.ask(START + 1, u64::MAX, Mode::Refund);
         assert_eq!(subject.storm(START + 1, 100), 10, "{algorithm:?}");
     }

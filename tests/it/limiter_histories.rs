@@ -86,7 +86,7 @@ fn check_expiry(counters: &Vec<Option<State>>, limit: &Limit, now: u64) {
             assert!(state.level(expires - 1, limit).used > 0, "{state:?}");
         }
         if let State::SlidingWindow(window) = state {
-            assert!(window.entries() <= 127, "{} entries", window.entries());
+            assert!(window.entries().len() <= 127, "{window:?}");
         }
     }
 }
@@ -107,7 +107,7 @@ fn token_bucket_equals_exact_numbers_where_nothing_is_rounded() {
     agree::<Exact>(Algorithm::TokenBucket, |s| {
         s.limits
             .iter()
-            .all(|l| Exact::drain(l) % u128::from(l.window_us()) == 0)
+            .all(|l| Exact::drain(l).is_multiple_of(l.window_us().into()))
     });
 }
 
@@ -206,7 +206,7 @@ fn sliding_window_holds_in_every_rolling_window() {
         for i in 0..1_000 {
             let upto = random.pick(&[1, 2, window / 500, window / 100, window / 10]);
             truth += random.below(upto);
-            lost += if seed % 2 == 0 && random.one_in(100) {
+            lost += if seed.is_multiple_of(2) && random.one_in(100) {
                 random.below(window)
             } else {
                 0

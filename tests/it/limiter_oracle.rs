@@ -56,6 +56,8 @@ pub struct Scenario {
     pub counters: usize,
     pub window: Micros,
     pub steps_back: bool,
+    /// Little but records, at short intervals: fills a sliding window's list.
+    records: bool,
     /// Where time starts, and the latest that it gets.
     pub start: Micros,
     latest: Micros,
@@ -105,6 +107,7 @@ impl Scenario {
             window,
             // This process's own clock starts with it and never steps back.
             steps_back: random.one_in(2) && !local,
+            records: random.one_in(6),
             start: if local { 1 } else { NOW },
             latest: if local { (1 << 62) / 1_000 } else { (1 << 53) - 1 },
         }
@@ -114,6 +117,9 @@ impl Scenario {
     pub fn advance(&self, random: &mut Random, now: Micros) -> Micros {
         if self.steps_back && random.one_in(40) {
             return now.saturating_sub(random.below(self.window * 2)).max(1);
+        }
+        if self.records && !random.one_in(20) {
+            return (now + random.below(self.window / 200)).min(self.latest);
         }
         let w = self.window;
         let upto = random.pick(&[
@@ -163,6 +169,11 @@ impl Scenario {
         let mode = random.pick(&[
             Consume, Consume, Consume, Consume, Consume, Consume, Record, Peek, Refund,
         ]);
+        let mode = if self.records && !random.one_in(10) {
+            Record
+        } else {
+            mode
+        };
         // A recorded overshoot of the largest kind shuts a counter for long: seldom.
         let hits = if mode == Record && !random.one_in(8) {
             hits.min(3)

@@ -242,14 +242,16 @@ fn records_saturate_and_never_wrap() {
                     (NOW + SECOND).div_ceil(SECOND) + u64::from(algorithm == Algorithm::SlidingWindow)
                 );
             }
-            for state in [State::new(algorithm), counter.clone()] {
-                let mut state = state;
+            for mut state in [State::new(algorithm), counter.clone()] {
+                for _ in 0..3 {
+                    state.charge(NOW, &limit, u64::MAX);
+                    assert_eq!(state.level(NOW, &limit).used, limit.units_max());
+                }
+                // The ends of the numbers: an answer, whatever it is.
                 state.charge(u64::MAX, &limit, u64::MAX);
                 state.refund(u64::MAX, &limit, u64::MAX);
-                let _ = (
-                    state.wait_us(0, &limit, u64::MAX, u64::MAX),
-                    state.empty_us(u64::MAX, &limit, u64::MAX),
-                );
+                let _ = state.wait_us(0, &limit, u64::MAX, u64::MAX);
+                let _ = state.empty_us(u64::MAX, &limit, u64::MAX);
             }
         }
     }
@@ -266,6 +268,10 @@ fn running_totals_start_anew_without_a_trace() {
         let before = state.level(now, &limit).used;
         state.charge(now, &limit, 1 << 50);
         assert_eq!(state.level(now, &limit).used, (before + (1 << 50)).min(1 << 52));
+        let State::SlidingWindow(window) = &state else {
+            unreachable!()
+        };
+        assert!(window.entries().all(|(_, total)| total < 1 << 53), "{window:?}");
     }
 }
 
@@ -284,6 +290,12 @@ fn a_foreign_state_reads_as_empty_and_is_replaced() {
                 "{algorithm:?} on {other:?}"
             );
             assert!(one(NOW, &mut state, charge(limit, 1, Mode::Consume)).over);
+            let mut state = vec![Some(State::new(other))];
+            assert!(
+                one(NOW, &mut state, charge(limit, 4, Mode::Record)).over,
+                "{algorithm:?} on {other:?}"
+            );
+            assert!(one(NOW, &mut state, charge(limit, 1, Mode::Consume)).over);
         }
     }
 }
@@ -291,11 +303,18 @@ fn a_foreign_state_reads_as_empty_and_is_replaced() {
 #[test]
 fn a_state_is_small() {
     assert_eq!(size_of::<State>(), 24);
-    let limit = Limit::new(Algorithm::SlidingWindow, u32::MAX, SECOND, None);
-    let mut window = ratekeeper::limiter::sliding_window::SlidingWindow::default();
-    for i in 0..100_000 {
-        window.charge(NOW + i * 13, &limit, 1);
-        assert!(window.entries() <= 127);
+    for requests in [1, 125, 126, u32::MAX] {
+        let limit = Limit::new(Algorithm::SlidingWindow, requests, SECOND, None);
+        let mut window = ratekeeper::limiter::sliding_window::SlidingWindow::default();
+        for i in 0..100_000 {
+            window.charge(NOW + i * 13, &limit, 1);
+            assert!(window.entries().len() <= 127);
+        }
+        assert!(
+            window.entries().len() >= 125,
+            "{requests}: {}",
+            window.entries().len()
+        );
     }
 }
 

@@ -1,9 +1,16 @@
 //! All integration tests, in one binary: it links once.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 
+mod deciding;
+mod hostile_bytes;
 mod known_bugs_limiter;
 mod limiter_histories;
 mod limiter_oracle;
 mod limiter_request;
+mod layers;
 mod limiter_waits;
+mod memory_store;
+mod policy_files;
 mod settings;
+mod support;
+mod wire;

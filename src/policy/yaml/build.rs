@@ -1,6 +1,6 @@
 //! Parser events to nodes, within bounds, without recursion.
 
-use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, Span};
 
 use super::{Bounds, Document, Failure, Kind, Node, NodeId, Scalar, Tag};
 use crate::policy::diagnostic::{Place, Quoted};
@@ -19,6 +19,7 @@ pub fn read<'a>(text: &'a str, bounds: &Bounds) -> Document<'a> {
     }
     let mut options = Options::default();
     options.set_emit_comments(false);
+    options.emit_anchor_events = true;
     options.flow_nesting_limit = bounds.depth_max;
     options.block_nesting_limit = bounds.depth_max;
     let mut parser = Parser::new_from_str_with_options(text, options);
@@ -96,6 +97,9 @@ impl<'a> Builder<'a, '_> {
                 None => return Ok(()),
                 Some(Ok(next)) => next,
                 Some(Err(error)) => {
+                    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+                        return self.too_deep(place_at(error.marker()));
+                    }
                     return fail(
                         place_at(error.marker()),
                         format!("yaml syntax error: {}", error.info()),
@@ -112,11 +116,11 @@ impl<'a> Builder<'a, '_> {
                     );
                 }
                 Event::Scalar(text, style, anchor, tag) => {
+                    let plain = matches!(style, ScalarStyle::Plain);
                     // The parser calls an absent value `~`.
-                    let absent = text == "~" && span.slice(self.text) != Some("~");
+                    let absent = plain && text == "~" && span.slice(self.text) != Some("~");
                     let text = if absent { "".into() } else { text };
                     let weight = 1 + (text.len() / WEIGHT_BYTES) as u64;
-                    let plain = matches!(style, ScalarStyle::Plain);
                     let scalar = Scalar {
                         text,
                         plain,
@@ -133,6 +137,15 @@ impl<'a> Builder<'a, '_> {
                 Event::SequenceStart(_, anchor, _) => self.start(place, anchor, false)?,
                 Event::MappingStart(_, anchor, _) => self.start(place, anchor, true)?,
                 Event::SequenceEnd | Event::MappingEnd => self.close(),
+                Event::Anchor(_, name) if !name.bytes().all(is_anchor_byte) => {
+                    return fail(
+                        place,
+                        format!(
+                            "anchor {} has other characters than letters and digits",
+                            Quoted(&name)
+                        ),
+                    );
+                }
                 Event::Alias(anchor) => self.alias(anchor, place, span)?,
                 _ => {}
             }
@@ -215,15 +228,19 @@ impl<'a> Builder<'a, '_> {
     /// Refuses a node of `height` levels inside the open ones.
     fn check_depth(&self, place: Place, height: usize) -> Result<(), Failure> {
         if self.open.len() + height > self.bounds.depth_max {
-            return fail(
-                place,
-                format!(
-                    "more than {} lists and maps within each other",
-                    self.bounds.depth_max
-                ),
-            );
+            return self.too_deep(place);
         }
         Ok(())
+    }
+
+    fn too_deep(&self, place: Place) -> Result<(), Failure> {
+        fail(
+            place,
+            format!(
+                "more than {} lists and maps within each other",
+                self.bounds.depth_max
+            ),
+        )
     }
 
     fn push(&mut self, node: Node<'a>) -> NodeId {
@@ -258,6 +275,11 @@ impl<'a> Builder<'a, '_> {
 
 fn fail<T>(place: Place, text: String) -> Result<T, Failure> {
     Err(Failure { place, text })
+}
+
+/// YAML 1.1 knows fewer names than the parser takes.
+fn is_anchor_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
 fn place_of(span: Span) -> Place {

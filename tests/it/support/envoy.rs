@@ -353,7 +353,9 @@ impl Envoy {
         let prefix = format!("ratekeeper::127.0.0.1:{port}::rq_total::");
         let answer = self.admin("/clusters");
         let value = answer.lines().find_map(|line| line.strip_prefix(&prefix));
-        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {prefix} in {answer}"))
+        value
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("no {prefix} in {answer}"))
     }
 
     /// What Envoy has written, access log included.

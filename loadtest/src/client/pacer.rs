@@ -1,0 +1,59 @@
+//! Waits until a moment, to some ten microseconds: tokio's own timers tick in milliseconds.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::clock::{Clock, Nanos, SECOND_NS};
+
+/// Requests due within this time leave together: at high rates the timer would cost more than the requests.
+const PAUSE_MIN: Nanos = 20_000;
+
+/// A timer of the kernel (timerfd) that the runtime waits for like for a socket.
+#[derive(Debug)]
+pub struct Pacer {
+    clock: Clock,
+    timer: AsyncFd<OwnedFd>,
+}
+
+impl Pacer {
+    /// Must be called inside a runtime.
+    pub fn new(clock: Clock) -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        Ok(Self { clock, timer: AsyncFd::with_interest(timer, Interest::READABLE)? })
+    }
+
+    /// Returns at `moment` or a little later; says whether it had to wait.
+    pub async fn until(&mut self, moment: Nanos) -> bool {
+        let mut waited = false;
+        loop {
+            let now = self.clock.now();
+            if now >= moment {
+                return waited;
+            }
+            waited = true;
+            if self.sleep((moment - now).max(PAUSE_MIN)).await.is_err() {
+                // The kernel refused its own timer: then to the millisecond.
+                tokio::time::sleep_until(self.clock.instant(moment)).await;
+            }
+        }
+    }
+
+    async fn sleep(&mut self, pause: Nanos) -> io::Result<()> {
+        let whole = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        let once = Itimerspec {
+            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: Timespec { tv_sec: whole(pause / SECOND_NS), tv_nsec: whole(pause % SECOND_NS) },
+        };
+        timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+        // Setting the timer again resets it, so the expiry need not be read.
+        self.timer.readable().await?.clear_ready();
+        Ok(())
+    }
+}

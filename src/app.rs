@@ -106,7 +106,17 @@ impl App {
         let service = Service::new(Arc::new(decider), request_bounds(&settings));
         let json = JsonCodec::new()?;
         let tls = tls(&settings.grpc.tls)?.map(Arc::new);
-        Ok(Self { settings, clock, telemetry, health, snapshot, stores, service, json, tls })
+        Ok(Self {
+            settings,
+            clock,
+            telemetry,
+            health,
+            snapshot,
+            stores,
+            service,
+            json,
+            tls,
+        })
     }
 
     /// Serves until a signal says to end, then drains.
@@ -114,7 +124,9 @@ impl App {
     /// # Errors
     /// Ports that can't be opened, threads that the system refuses.
     pub fn run(self) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(self.serve())
     }
 
@@ -125,7 +137,10 @@ impl App {
 
         let listener = self.bind_grpc().await?;
         let mut http = self.serve_http(&stop).await?;
-        let mut workers = Workers { ports: Vec::new(), threads: Vec::new() };
+        let mut workers = Workers {
+            ports: Vec::new(),
+            threads: Vec::new(),
+        };
         for index in 0..self.threads() {
             let services = Services {
                 rate_limit: self.service.clone(),
@@ -147,7 +162,12 @@ impl App {
             stop.clone(),
         ));
         tokio::spawn(follow_health(self.health.serving(), reporter));
-        tokio::spawn(upkeep(self.clock.clone(), self.stores.clone(), Arc::clone(&self.telemetry), loads));
+        tokio::spawn(upkeep(
+            self.clock.clone(),
+            self.stores.clone(),
+            Arc::clone(&self.telemetry),
+            loads,
+        ));
         if let Some(tls) = &self.tls {
             tokio::spawn(reload_tls(Arc::clone(tls)));
         }
@@ -185,8 +205,16 @@ impl App {
         };
         let mut tasks = tokio::task::JoinSet::new();
         let mut routers = vec![
-            ("http", self.settings.http.to_string(), admin.clone().main_router()),
-            ("debug", self.settings.debug.to_string(), admin.clone().debug_router()),
+            (
+                "http",
+                self.settings.http.to_string(),
+                admin.clone().main_router(),
+            ),
+            (
+                "debug",
+                self.settings.debug.to_string(),
+                admin.clone().debug_router(),
+            ),
         ];
         if let Some(address) = &self.settings.prometheus.addr {
             let router = admin.metrics_router(&self.settings.prometheus.path);
@@ -205,20 +233,35 @@ impl App {
         let loader = Loader::new(LoaderOptions {
             defaults: defaults(self.settings.default),
             merge_domains: policies.merge_domain_config,
-            bounds: schema::Bounds { nodes_max: policies.max_nodes, ..schema::Bounds::default() },
+            bounds: schema::Bounds {
+                nodes_max: policies.max_nodes,
+                ..schema::Bounds::default()
+            },
         });
-        let bounds = FileBounds { bytes_max: policies.max_file_bytes, files_max: policies.max_files };
-        let reloader = Reloader::new(policies.policies_dir(), bounds, loader, Arc::clone(&self.snapshot));
+        let bounds = FileBounds {
+            bytes_max: policies.max_file_bytes,
+            files_max: policies.max_files,
+        };
+        let reloader = Reloader::new(
+            policies.policies_dir(),
+            bounds,
+            loader,
+            Arc::clone(&self.snapshot),
+        );
         let stop = Arc::new(AtomicBool::new(false));
         let handle = reloader.handle(Arc::clone(&stop));
         let (health, telemetry) = (Arc::clone(&self.health), Arc::clone(&self.telemetry));
         let poll = policies.poll_interval;
-        let thread = std::thread::Builder::new().name("policies".to_owned()).spawn(move || {
-            reloader.run(poll, &stop, |status, ok| {
-                telemetry.process.loaded(ok, status.domains, status.rules, status.files_in_error.len());
-                health.set_policies(status.clone());
+        let thread = std::thread::Builder::new()
+            .name("policies".to_owned())
+            .spawn(move || {
+                reloader.run(poll, &stop, |status, ok| {
+                    telemetry
+                        .process
+                        .loaded(ok, status.domains, status.rules, status.files_in_error.len());
+                    health.set_policies(status.clone());
+                });
             });
-        });
         Ok((handle, thread.context("can't start the policy thread")?))
     }
 
@@ -277,7 +320,11 @@ async fn wait_for_end(reload: &ReloadHandle) -> anyhow::Result<()> {
 }
 
 async fn report_serving(reporter: &HealthReporter, serving: bool) {
-    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    let status = if serving {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
     reporter.set_service_status("", status).await;
     reporter.set_service_status(HEALTH_SERVICE, status).await;
 }
@@ -300,8 +347,18 @@ async fn upkeep(clock: Clock, stores: Stores, telemetry: Arc<Telemetry>, loads: 
         stores.local.sweep(now);
         let count = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
         let (memory, local) = (stores.memory.stats(), stores.local.stats());
-        telemetry.process.store(false, stores.memory.len(), count(&memory.evicted), count(&memory.overflowed));
-        telemetry.process.store(true, stores.local.len(), count(&local.evicted), count(&local.overflowed));
+        telemetry.process.store(
+            false,
+            stores.memory.len(),
+            count(&memory.evicted),
+            count(&memory.overflowed),
+        );
+        telemetry.process.store(
+            true,
+            stores.local.len(),
+            count(&local.evicted),
+            count(&local.overflowed),
+        );
         telemetry.process.connections(loads.iter().map(Load::get).sum());
         telemetry.upkeep();
     }
@@ -320,10 +377,18 @@ fn tls(settings: &settings::Tls) -> anyhow::Result<Option<Tls>> {
     if !settings.enabled {
         return Ok(None);
     }
-    let cert = settings.cert.clone().context("tls is on, but no certificate is set")?;
+    let cert = settings
+        .cert
+        .clone()
+        .context("tls is on, but no certificate is set")?;
     let key = settings.key.clone().context("tls is on, but no key is set")?;
     let (client_ca, client_san) = (settings.client_ca.clone(), settings.client_san.clone());
-    Ok(Some(Tls::new(TlsFiles { cert, key, client_ca, client_san })?))
+    Ok(Some(Tls::new(TlsFiles {
+        cert,
+        key,
+        client_ca,
+        client_san,
+    })?))
 }
 
 fn request_bounds(settings: &Settings) -> Bounds {

@@ -23,7 +23,10 @@ impl Clock {
     #[must_use]
     pub fn system() -> Self {
         let origin = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(Source::System { origin_us: micros(origin), started: Instant::now() })
+        Self(Source::System {
+            origin_us: micros(origin),
+            started: Instant::now(),
+        })
     }
 
     /// A clock that stands still until [`Clock::set`] moves it.
@@ -71,6 +74,9 @@ mod tests {
         let clock = Clock::system();
         let first = clock.now_us();
         assert!(clock.now_us() >= first);
-        assert!(first > 1_700_000_000_000_000, "the machine's clock stands before 2023");
+        assert!(
+            first > 1_700_000_000_000_000,
+            "the machine's clock stands before 2023"
+        );
     }
 }

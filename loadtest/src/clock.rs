@@ -18,7 +18,9 @@ impl Clock {
     /// A clock that starts at 0 now.
     #[expect(clippy::disallowed_methods, reason = "the one home of the clock")]
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self {
+            origin: Instant::now(),
+        }
     }
 
     /// Nanoseconds since the origin.

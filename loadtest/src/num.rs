@@ -1,13 +1,20 @@
 //! Conversions between whole numbers and fractions, each with the reason why it loses nothing that matters.
 
 /// For ratios and averages of counts and nanoseconds: exact up to 2^53, i.e. 104 days in nanoseconds.
-#[expect(clippy::cast_precision_loss, reason = "counts and times of a run stay far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts and times of a run stay far below 2^53"
+)]
 pub fn fraction(value: u64) -> f64 {
     value as f64
 }
 
 /// The whole part; negative and undefined values are 0, too large ones the maximum (what `as` does).
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and that is meant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and that is meant"
+)]
 pub fn whole(value: f64) -> u64 {
     value as u64
 }

@@ -52,7 +52,10 @@ impl Admin {
     /// The debug listener's paths.
     pub fn debug_router(self) -> Router {
         Router::new()
-            .route("/", get(async || "/rlconfig: the rules in force\n/metrics: all metrics\n"))
+            .route(
+                "/",
+                get(async || "/rlconfig: the rules in force\n/metrics: all metrics\n"),
+            )
             .route("/rlconfig", get(rules))
             .route("/metrics", get(metrics))
             .with_state(self)
@@ -87,7 +90,11 @@ async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respon
         (false, false, _) => (StatusCode::SERVICE_UNAVAILABLE, "policies not loaded"),
     };
     let mut page = format!("{word}\n");
-    let verbose = query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
+    let verbose = query.is_some_and(|query| {
+        query
+            .split('&')
+            .any(|part| part.split('=').next() == Some("verbose"))
+    });
     if verbose || policies.is_degraded() {
         // Writing into a String can't fail.
         let _ = writeln!(
@@ -100,7 +107,7 @@ async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respon
             policies.files_in_error.len()
         );
         for error in &policies.errors {
-            let _ = writeln!(page, "error: {error}");
+            let _ = writeln!(page, "{error}");
         }
         page.push_str("store: memory\n");
     }
@@ -117,7 +124,10 @@ async fn rules(State(admin): State<Admin>) -> String {
 }
 
 /// The service's JSON form: 200 and 429 are decisions, 400 is a request that can't be decided, 503 policies that are not there.
-async fn json(State(admin): State<Admin>, body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Response {
+async fn json(
+    State(admin): State<Admin>,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Response {
     let body = match body {
         Ok(body) => body,
         Err(rejection) => return rejection.into_response(),
@@ -137,10 +147,18 @@ async fn json(State(admin): State<Admin>, body: Result<Bytes, axum::extract::rej
             return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response();
         }
     };
-    let status =
-        if response.overall_code() == Code::OverLimit { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+    let status = if response.overall_code() == Code::OverLimit {
+        StatusCode::TOO_MANY_REQUESTS
+    } else {
+        StatusCode::OK
+    };
     match admin.json.encode(&response) {
-        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response(),
+        Ok(text) => (
+            status,
+            [(header::CONTENT_TYPE, "application/json")],
+            Body::from(text),
+        )
+            .into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

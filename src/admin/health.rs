@@ -30,7 +30,12 @@ impl Health {
     #[must_use]
     pub fn new(options: HealthOptions) -> Self {
         let (serving, _) = watch::channel(false);
-        let health = Self { options, draining: AtomicBool::new(false), policies: Mutex::default(), serving };
+        let health = Self {
+            options,
+            draining: AtomicBool::new(false),
+            policies: Mutex::default(),
+            serving,
+        };
         health.update();
         health
     }
@@ -56,7 +61,10 @@ impl Health {
     /// How the policies stand.
     #[must_use]
     pub fn policies(&self) -> PolicyStatus {
-        self.policies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.policies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Every policy file was loaded once, and the process is not about to end.
@@ -79,7 +87,8 @@ impl Health {
 
     fn update(&self) {
         let serving = self.is_ready() && self.is_healthy();
-        self.serving.send_if_modified(|before| std::mem::replace(before, serving) != serving);
+        self.serving
+            .send_if_modified(|before| std::mem::replace(before, serving) != serving);
     }
 }
 
@@ -89,7 +98,12 @@ mod tests {
 
     fn loaded(domains: usize, errors: &[&str], clean_once: bool) -> PolicyStatus {
         let errors = errors.iter().map(ToString::to_string).collect();
-        PolicyStatus { domains, errors, clean_once, ..PolicyStatus::default() }
+        PolicyStatus {
+            domains,
+            errors,
+            clean_once,
+            ..PolicyStatus::default()
+        }
     }
 
     #[test]
@@ -101,16 +115,25 @@ mod tests {
         health.set_policies(loaded(1, &[], true));
         assert!(health.is_ready() && *health.serving().borrow());
         health.set_policies(loaded(1, &["a.yaml:1:1: bad"], true));
-        assert!(health.is_ready() && health.policies().is_degraded(), "a later bad file only degrades");
+        assert!(
+            health.is_ready() && health.policies().is_degraded(),
+            "a later bad file only degrades"
+        );
         health.drain();
         assert!(!health.is_ready() && !health.is_healthy() && !*health.serving().borrow());
     }
 
     #[test]
     fn settings_move_the_two_bounds() {
-        let early = Health::new(HealthOptions { ready_without_policies: true, needs_a_domain: false });
+        let early = Health::new(HealthOptions {
+            ready_without_policies: true,
+            needs_a_domain: false,
+        });
         assert!(early.is_ready() && *early.serving().borrow());
-        let strict = Health::new(HealthOptions { ready_without_policies: false, needs_a_domain: true });
+        let strict = Health::new(HealthOptions {
+            ready_without_policies: false,
+            needs_a_domain: true,
+        });
         strict.set_policies(loaded(0, &[], true));
         assert!(strict.is_ready() && !strict.is_healthy() && !*strict.serving().borrow());
         strict.set_policies(loaded(1, &[], true));

@@ -10,8 +10,9 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
     let mut page = String::new();
     for domain in snapshot.domains() {
         for rule in domain.rules() {
-            let (unit, requests) =
-                rule.limit.as_ref().map_or(("UNKNOWN", 0), |limit| (limit.unit.name(), limit.requests_per_unit));
+            let (unit, requests) = rule.limit.as_ref().map_or(("UNKNOWN", 0), |limit| {
+                (limit.unit.wire_name(), limit.requests_per_unit)
+            });
             // Writing into a String can't fail.
             let _ = write!(
                 page,
@@ -22,7 +23,12 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
                 rule.quota
             );
             if let Some(limit) = &rule.limit {
-                let _ = write!(page, ", algorithm: {:?}, window_s: {}", limit.limit.algorithm(), limit.window_s());
+                let _ = write!(
+                    page,
+                    ", algorithm: {}, window_s: {}",
+                    limit.limit.algorithm().name(),
+                    limit.window_s()
+                );
             }
             let _ = writeln!(page, " # {}:{}", rule.file, rule.line);
         }

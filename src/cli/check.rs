@@ -36,7 +36,10 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
-    let bounds = FileBounds { bytes_max: 64 << 20, files_max: 10_000 };
+    let bounds = FileBounds {
+        bytes_max: 64 << 20,
+        files_max: 10_000,
+    };
     let mut files = Vec::new();
     for path in matches.get_many::<PathBuf>("path").into_iter().flatten() {
         match file::read(path, bounds) {
@@ -49,7 +52,10 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     }
     let mut loader = Loader::new(LoaderOptions {
         // No diagnostic depends on the defaults.
-        defaults: Defaults { algorithm: Algorithm::SlidingWindow, charge: ChargeRule::Auto },
+        defaults: Defaults {
+            algorithm: Algorithm::SlidingWindow,
+            charge: ChargeRule::Auto,
+        },
         merge_domains: matches.get_flag("merge-domain-config"),
         bounds: Bounds::default(),
     });
@@ -59,9 +65,26 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
         // A closed pipe is no reason to complain.
         let _ = writeln!(out, "{diagnostic}");
     }
-    let rules: usize = loaded.snapshot.domains().iter().map(|domain| domain.rules_len()).sum();
-    let summary = (files.len(), loaded.snapshot.domains().len(), rules, loaded.diagnostics.len());
+    let rules: usize = loaded
+        .snapshot
+        .domains()
+        .iter()
+        .map(|domain| domain.rules_len())
+        .sum();
+    let summary = (
+        files.len(),
+        loaded.snapshot.domains().len(),
+        rules,
+        loaded.diagnostics.len(),
+    );
     let (files, domains, rules, problems) = summary;
-    let _ = writeln!(out, "{files} files, {domains} domains, {rules} rules, {problems} problems");
-    if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let _ = writeln!(
+        out,
+        "{files} files, {domains} domains, {rules} rules, {problems} problems"
+    );
+    if problems == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

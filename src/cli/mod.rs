@@ -20,7 +20,9 @@ pub fn main(
 ) -> ExitCode {
     let mut args: Vec<OsString> = args.into_iter().collect();
     // Envoy Gateway starts `/bin/ratelimit` without arguments.
-    let called_as = args.first().map(|name| Path::new(name).file_stem().unwrap_or_default().to_owned());
+    let called_as = args
+        .first()
+        .map(|name| Path::new(name).file_stem().unwrap_or_default().to_owned());
     if args.len() == 1 && called_as.is_some_and(|name| name == "ratelimit") {
         args.push("serve".into());
     }

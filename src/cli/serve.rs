@@ -40,10 +40,16 @@ pub(super) fn run(matches: &ArgMatches, env: Vec<(String, String)>) -> ExitCode 
     telemetry::init_logs(level, format);
     if !loaded.unsupported.is_empty() {
         let names = loaded.unsupported.join(", ");
-        tracing::warn!(names, "settings of the reference server that are not supported yet have no effect");
+        tracing::warn!(
+            names,
+            "settings of the reference server that are not supported yet have no effect"
+        );
     }
     if !loaded.unknown.is_empty() {
-        tracing::warn!(names = loaded.unknown.join(", "), "unknown settings have no effect");
+        tracing::warn!(
+            names = loaded.unknown.join(", "),
+            "unknown settings have no effect"
+        );
     }
     match App::build(loaded.settings).and_then(App::run) {
         Ok(()) => ExitCode::SUCCESS,

@@ -52,7 +52,15 @@ impl Decider {
         telemetry: Arc<Telemetry>,
         options: Options,
     ) -> Self {
-        Self { snapshot, store, local, clock, keys, telemetry, options }
+        Self {
+            snapshot,
+            store,
+            local,
+            clock,
+            keys,
+            telemetry,
+            options,
+        }
     }
 
     /// The metrics that it counts in.
@@ -74,13 +82,19 @@ impl Decider {
             Lookup::Unknown => {
                 self.telemetry.requests.domain_not_found.increment(1);
                 let statuses = request.descriptors().iter().map(|_| Status::default()).collect();
-                Answer { statuses, ..Answer::default() }
+                Answer {
+                    statuses,
+                    ..Answer::default()
+                }
             }
             Lookup::Found(domain) => self.decide_in(domain, request, now).await,
         };
         self.telemetry.requests.decided(transport, answer.denied);
         let spent_us = self.clock.now_us().saturating_sub(now);
-        self.telemetry.requests.duration.record(std::time::Duration::from_micros(spent_us));
+        self.telemetry
+            .requests
+            .duration
+            .record(std::time::Duration::from_micros(spent_us));
         Ok(answer)
     }
 
@@ -123,18 +137,30 @@ impl Decider {
     }
 
     fn answer(&self, request: &Request<'_>, plan: &Plan<'_>, denied: bool) -> Answer {
-        let mut answer = Answer { denied, ..Answer::default() };
+        let mut answer = Answer {
+            denied,
+            ..Answer::default()
+        };
         let mut would_deny = false;
         answer.statuses.reserve_exact(plan.subjects.len());
         for subject in &plan.subjects {
             let status = match subject {
-                Subject::Free { unlimited, .. } => {
-                    Status { remaining: if *unlimited { u32::MAX } else { 0 }, ..Status::default() }
-                }
-                Subject::Limited { rule, numbers, charge, series } => {
+                Subject::Free { unlimited, .. } => Status {
+                    remaining: if *unlimited { u32::MAX } else { 0 },
+                    ..Status::default()
+                },
+                Subject::Limited {
+                    rule,
+                    numbers,
+                    charge,
+                    series,
+                } => {
                     let batch = if numbers.local { &plan.local } else { &plan.global };
                     // A store that left no verdict has decided nothing: the limit was not checked, so it is not passed.
-                    let unknown = Verdict { over: true, ..Verdict::default() };
+                    let unknown = Verdict {
+                        over: true,
+                        ..Verdict::default()
+                    };
                     let verdict = batch.verdicts.get(*charge).copied().unwrap_or(unknown);
                     observe(series, batch, *charge, verdict);
                     let shadow = rule.is_some_and(|rule| rule.shadow);
@@ -145,7 +171,9 @@ impl Decider {
                             requests_per_unit: numbers.requests_per_unit,
                             unit: numbers.unit,
                             unit_multiplier: numbers.unit_multiplier,
-                            name: rule.map(|rule| Arc::clone(&rule.name)).filter(|name| !name.is_empty()),
+                            name: rule
+                                .map(|rule| Arc::clone(&rule.name))
+                                .filter(|name| !name.is_empty()),
                         }),
                         remaining: u32::try_from(verdict.remaining).unwrap_or(u32::MAX),
                         reset_s: Some(verdict.wait_us.div_ceil(1_000_000)),
@@ -168,7 +196,9 @@ impl Decider {
         }
         if answer.denied {
             if self.options.retry_after {
-                answer.response_headers.push(headers::retry_after(&answer.statuses));
+                answer
+                    .response_headers
+                    .push(headers::retry_after(&answer.statuses));
             }
             answer.denied_body.clone_from(&self.options.denied_body);
             if self.options.denied_body_is_json {

@@ -18,11 +18,18 @@ pub struct HeaderNames {
 /// The headers of the limit that matters most: the last one that is over, else the first one with the least left.
 pub(super) fn limit_headers(names: &HeaderNames, statuses: &[Status]) -> Vec<Header> {
     let limited = || statuses.iter().filter(|status| status.current_limit.is_some());
-    let shown = limited().rev().find(|status| status.over).or_else(|| limited().min_by_key(|status| status.remaining));
-    let Some((status, limit)) = shown.and_then(|status| Some((status, status.current_limit.as_ref()?))) else {
+    let shown = limited()
+        .rev()
+        .find(|status| status.over)
+        .or_else(|| limited().min_by_key(|status| status.remaining));
+    let Some((status, limit)) = shown.and_then(|status| Some((status, status.current_limit.as_ref()?)))
+    else {
         return Vec::new();
     };
-    let header = |name: &Arc<str>, value: u64| Header { name: Arc::clone(name), value: value.to_string() };
+    let header = |name: &Arc<str>, value: u64| Header {
+        name: Arc::clone(name),
+        value: value.to_string(),
+    };
     vec![
         header(&names.limit, limit.requests_per_unit.into()),
         header(&names.remaining, status.remaining.into()),
@@ -34,7 +41,10 @@ pub(super) fn limit_headers(names: &HeaderNames, statuses: &[Status]) -> Vec<Hea
 pub(super) fn retry_after(statuses: &[Status]) -> Header {
     let over = statuses.iter().filter(|status| status.over);
     let wait_s = over.filter_map(|status| status.reset_s).max().unwrap_or(1).max(1);
-    Header { name: "retry-after".into(), value: wait_s.to_string() }
+    Header {
+        name: "retry-after".into(),
+        value: wait_s.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -45,31 +55,65 @@ mod tests {
 
     fn status(over: bool, requests_per_unit: u32, remaining: u32, reset_s: u64) -> Status {
         let unit = Unit::Minute;
-        let current_limit = Some(CurrentLimit { requests_per_unit, unit, unit_multiplier: None, name: None });
-        Status { over, current_limit, remaining, reset_s: Some(reset_s) }
+        let current_limit = Some(CurrentLimit {
+            requests_per_unit,
+            unit,
+            unit_multiplier: None,
+            name: None,
+        });
+        Status {
+            over,
+            current_limit,
+            remaining,
+            reset_s: Some(reset_s),
+        }
     }
 
     fn shown(statuses: &[Status]) -> Vec<String> {
-        let names = HeaderNames { limit: "l".into(), remaining: "r".into(), reset: "s".into() };
-        limit_headers(&names, statuses).into_iter().map(|header| header.value).collect()
+        let names = HeaderNames {
+            limit: "l".into(),
+            remaining: "r".into(),
+            reset: "s".into(),
+        };
+        limit_headers(&names, statuses)
+            .into_iter()
+            .map(|header| header.value)
+            .collect()
     }
 
     #[test]
     fn the_last_limit_that_is_over_is_shown() {
-        let statuses = [status(true, 1, 0, 3), status(true, 2, 0, 4), status(false, 3, 0, 5)];
+        let statuses = [
+            status(true, 1, 0, 3),
+            status(true, 2, 0, 4),
+            status(false, 3, 0, 5),
+        ];
         assert_eq!(shown(&statuses), ["2", "0", "4"]);
     }
 
     #[test]
     fn else_the_first_with_the_least_left() {
-        let statuses = [Status::default(), status(false, 9, 5, 3), status(false, 8, 2, 4), status(false, 7, 2, 5)];
+        let statuses = [
+            Status::default(),
+            status(false, 9, 5, 3),
+            status(false, 8, 2, 4),
+            status(false, 7, 2, 5),
+        ];
         assert_eq!(shown(&statuses), ["8", "2", "4"]);
         assert!(shown(&[Status::default()]).is_empty());
     }
 
     #[test]
     fn retry_after_is_the_longest_wait_and_never_zero() {
-        assert_eq!(retry_after(&[status(true, 1, 0, 3), status(true, 1, 0, 9), status(false, 1, 1, 60)]).value, "9");
+        assert_eq!(
+            retry_after(&[
+                status(true, 1, 0, 3),
+                status(true, 1, 0, 9),
+                status(false, 1, 1, 60)
+            ])
+            .value,
+            "9"
+        );
         assert_eq!(retry_after(&[status(true, 1, 0, 0)]).value, "1");
     }
 }

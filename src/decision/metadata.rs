@@ -17,10 +17,12 @@ pub(super) fn dynamic_metadata<'r>(
     let descriptors = request.descriptors().iter().map(|descriptor| {
         let mut shown = Map::new();
         let entries = request.entries(descriptor).iter();
-        let entries: Vec<Value> = entries.map(|entry| format!("{}={}", entry.key, entry.value).into()).collect();
+        let entries: Vec<Value> = entries
+            .map(|entry| format!("{}={}", entry.key, entry.value).into())
+            .collect();
         shown.insert("entries".to_owned(), entries.into());
         if let Some(limit) = &descriptor.limit {
-            let unit = limit.unit.map_or("UNKNOWN", |unit| unit.name());
+            let unit = limit.unit.map_or("UNKNOWN", |unit| unit.wire_name());
             let text = format!("requests_per_unit:{} unit:{unit}", limit.requests_per_unit);
             shown.insert("limit".to_owned(), text.into());
         }
@@ -35,7 +37,10 @@ pub(super) fn dynamic_metadata<'r>(
     }
     let mut merged = Map::new();
     for (rule, status) in outcomes {
-        if let Some(metadata) = rule.filter(|_| !status.over).and_then(|rule| rule.metadata.as_deref()) {
+        if let Some(metadata) = rule
+            .filter(|_| !status.over)
+            .and_then(|rule| rule.metadata.as_deref())
+        {
             merge(&mut merged, metadata);
         }
     }
@@ -68,8 +73,18 @@ mod tests {
         let first = map(json!({"a": 1, "deep": {"x": 1}}));
         let mut merged = Map::new();
         merge(&mut merged, &first);
-        merge(&mut merged, &map(json!({"a": 2, "b": 3, "deep": {"x": 9, "y": 2}})));
-        assert_eq!(Value::Object(merged), json!({"a": 1, "b": 3, "deep": {"x": 1, "y": 2}}));
-        assert_eq!(Value::Object(first), json!({"a": 1, "deep": {"x": 1}}), "a rule's own data never changes");
+        merge(
+            &mut merged,
+            &map(json!({"a": 2, "b": 3, "deep": {"x": 9, "y": 2}})),
+        );
+        assert_eq!(
+            Value::Object(merged),
+            json!({"a": 1, "b": 3, "deep": {"x": 1, "y": 2}})
+        );
+        assert_eq!(
+            Value::Object(first),
+            json!({"a": 1, "deep": {"x": 1}}),
+            "a rule's own data never changes"
+        );
     }
 }

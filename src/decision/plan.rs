@@ -23,7 +23,12 @@ pub(super) enum Subject<'p> {
         unlimited: bool,
     },
     /// A limit, and where its charge is.
-    Limited { rule: Option<&'p Rule>, numbers: Numbers, charge: usize, series: Arc<LimitSeries> },
+    Limited {
+        rule: Option<&'p Rule>,
+        numbers: Numbers,
+        charge: usize,
+        series: Arc<LimitSeries>,
+    },
 }
 
 /// The charges of a request: of the shared store and of this instance alone.
@@ -53,17 +58,28 @@ impl<'p> Planner<'_, 'p> {
             let (Subject::Free { rule, .. } | Subject::Limited { rule, .. }) = subject;
             replaced.extend(rule.iter().flat_map(|rule| rule.replaces.iter()));
         }
-        if replaced.is_empty() { plan } else { self.plan_without(&replaced) }
+        if replaced.is_empty() {
+            plan
+        } else {
+            self.plan_without(&replaced)
+        }
     }
 
     fn plan_without(&self, replaced: &[&Arc<str>]) -> Plan<'p> {
         let count = self.request.descriptors().len();
         let batch = || Batch {
             now: self.now,
-            prior: Prior { never_deny: self.options.shadow_mode, ..Prior::default() },
+            prior: Prior {
+                never_deny: self.options.shadow_mode,
+                ..Prior::default()
+            },
             ..Batch::default()
         };
-        let mut plan = Plan { subjects: SmallVec::with_capacity(count), global: batch(), local: batch() };
+        let mut plan = Plan {
+            subjects: SmallVec::with_capacity(count),
+            global: batch(),
+            local: batch(),
+        };
         let mut composite = String::new();
         let mut path = Path::new();
         for descriptor in self.request.descriptors() {
@@ -71,12 +87,19 @@ impl<'p> Planner<'_, 'p> {
             let subject = match self.numbers_of_override(descriptor) {
                 Some(numbers) => self.limited(&mut plan, descriptor, None, numbers, &Path::new()),
                 None => match self.domain.find(entries, &mut composite, &mut path) {
-                    None => Subject::Free { rule: None, unlimited: false },
-                    Some(rule) if !rule.name.is_empty() && replaced.contains(&&rule.name) => {
-                        Subject::Free { rule: None, unlimited: false }
-                    }
+                    None => Subject::Free {
+                        rule: None,
+                        unlimited: false,
+                    },
+                    Some(rule) if !rule.name.is_empty() && replaced.contains(&&rule.name) => Subject::Free {
+                        rule: None,
+                        unlimited: false,
+                    },
                     Some(rule) => match &rule.limit {
-                        None => Subject::Free { rule: Some(rule), unlimited: true },
+                        None => Subject::Free {
+                            rule: Some(rule),
+                            unlimited: true,
+                        },
                         Some(limit) => {
                             let numbers = Numbers {
                                 limit: limit.limit,
@@ -115,9 +138,15 @@ impl<'p> Planner<'_, 'p> {
         path: &Path<'p>,
     ) -> Subject<'p> {
         let entries = self.request.entries(descriptor);
-        let batch = if numbers.local { &mut plan.local } else { &mut plan.global };
+        let batch = if numbers.local {
+            &mut plan.local
+        } else {
+            &mut plan.global
+        };
         let id = rule.map_or_else(|| rule_id(self.domain.name(), ""), |rule| rule.id);
-        let counter = batch.keys.add(id, |out| self.write_key(out, entries, rule.is_none(), &numbers, path));
+        let counter = batch.keys.add(id, |out| {
+            self.write_key(out, entries, rule.is_none(), &numbers, path)
+        });
         batch.charges.push(Charge {
             counter,
             limit: numbers.limit,
@@ -127,14 +156,32 @@ impl<'p> Planner<'_, 'p> {
             quota: self.options.quota_mode || rule.is_some_and(|rule| rule.quota),
         });
         let series = self.series(rule, path, entries);
-        Subject::Limited { rule, numbers, charge: batch.charges.len() - 1, series }
+        Subject::Limited {
+            rule,
+            numbers,
+            charge: batch.charges.len() - 1,
+            series,
+        }
     }
 
-    fn write_key(&self, out: &mut String, entries: &[Entry<'_>], overridden: bool, it: &Numbers, path: &Path<'_>) {
-        let parts = entries.iter().enumerate().map(|(depth, entry)| match path.get(depth) {
-            Some(node) => node.key_part(entry),
-            None => KeyPart::Own { key: entry.key, value: entry.value },
-        });
+    fn write_key(
+        &self,
+        out: &mut String,
+        entries: &[Entry<'_>],
+        overridden: bool,
+        it: &Numbers,
+        path: &Path<'_>,
+    ) {
+        let parts = entries
+            .iter()
+            .enumerate()
+            .map(|(depth, entry)| match path.get(depth) {
+                Some(node) => node.key_part(entry),
+                None => KeyPart::Own {
+                    key: entry.key,
+                    value: entry.value,
+                },
+            });
         let window_s = it.limit.window_us() / 1_000_000;
         let algorithm = match it.limit.algorithm() {
             Algorithm::SlidingWindow => "sw1",
@@ -145,15 +192,27 @@ impl<'p> Planner<'_, 'p> {
         if overridden && it.limit.algorithm() == Algorithm::TokenBucket {
             // A bucket holds a fraction of its numbers, so two overrides with different numbers can't share one.
             let requests = it.requests_per_unit;
-            self.keys.encode(out, self.domain.name(), parts, format_args!("{algorithm}:{window_s}:{requests}"));
+            self.keys.encode(
+                out,
+                self.domain.name(),
+                parts,
+                format_args!("{algorithm}:{window_s}:{requests}"),
+            );
         } else {
-            self.keys.encode(out, self.domain.name(), parts, format_args!("{algorithm}:{window_s}"));
+            self.keys.encode(
+                out,
+                self.domain.name(),
+                parts,
+                format_args!("{algorithm}:{window_s}"),
+            );
         }
     }
 
     /// The metrics of a limit, by the reference server's naming rules.
     fn series(&self, rule: Option<&Rule>, path: &Path<'_>, entries: &[Entry<'_>]) -> Arc<LimitSeries> {
-        let Some(rule) = rule else { return self.telemetry.limit(self.domain.name(), "override") };
+        let Some(rule) = rule else {
+            return self.telemetry.limit(self.domain.name(), "override");
+        };
         if !rule.detailed_metric && !path.iter().any(|node| node.value_to_metric) {
             let look_up = || self.telemetry.limit(self.domain.name(), &rule.path);
             return Arc::clone(rule.series.get_or_init(look_up));

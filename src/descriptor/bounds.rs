@@ -17,7 +17,12 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { descriptors_max: 1_000, entries_max: 100, key_bytes_max: 1_024, value_bytes_max: 65_536 }
+        Self {
+            descriptors_max: 1_000,
+            entries_max: 100,
+            key_bytes_max: 1_024,
+            value_bytes_max: 65_536,
+        }
     }
 }
 
@@ -90,7 +95,10 @@ impl Bounds {
     pub(super) fn check_domain(&self, domain: &str) -> Result<(), Invalid> {
         match domain.len() {
             0 => Err(Invalid::EmptyDomain),
-            bytes if bytes > self.key_bytes_max => Err(Invalid::LongDomain { bytes, max: self.key_bytes_max }),
+            bytes if bytes > self.key_bytes_max => Err(Invalid::LongDomain {
+                bytes,
+                max: self.key_bytes_max,
+            }),
             _ => Ok(()),
         }
     }
@@ -98,9 +106,10 @@ impl Bounds {
     pub(super) fn check_descriptors(&self, count: usize) -> Result<(), Invalid> {
         match count {
             0 => Err(Invalid::NoDescriptors),
-            _ if count > self.descriptors_max => {
-                Err(Invalid::ManyDescriptors { count, max: self.descriptors_max })
-            }
+            _ if count > self.descriptors_max => Err(Invalid::ManyDescriptors {
+                count,
+                max: self.descriptors_max,
+            }),
             _ => Ok(()),
         }
     }
@@ -108,9 +117,11 @@ impl Bounds {
     pub(super) fn check_entries(&self, descriptor: usize, count: usize) -> Result<(), Invalid> {
         match count {
             0 => Err(Invalid::NoEntries { descriptor }),
-            _ if count > self.entries_max => {
-                Err(Invalid::ManyEntries { descriptor, count, max: self.entries_max })
-            }
+            _ if count > self.entries_max => Err(Invalid::ManyEntries {
+                descriptor,
+                count,
+                max: self.entries_max,
+            }),
             _ => Ok(()),
         }
     }
@@ -119,7 +130,13 @@ impl Bounds {
         if it.key.is_empty() {
             return Err(Invalid::EmptyKey { descriptor, entry });
         }
-        let long = |field, bytes, max| Invalid::LongField { descriptor, entry, field, bytes, max };
+        let long = |field, bytes, max| Invalid::LongField {
+            descriptor,
+            entry,
+            field,
+            bytes,
+            max,
+        };
         if it.key.len() > self.key_bytes_max {
             return Err(long("key", it.key.len(), self.key_bytes_max));
         }

@@ -45,7 +45,9 @@ impl KeyEncoder {
         if prefix.contains(['{', '}']) {
             return Err(format!("key prefix {prefix:?} must not hold braces"));
         }
-        Ok(Self { prefix: prefix.to_owned() })
+        Ok(Self {
+            prefix: prefix.to_owned(),
+        })
     }
 
     /// Appends a key to `out`; `suffix` names the algorithm and the window.
@@ -89,7 +91,8 @@ impl KeyEncoder {
 
 /// What stands for itself in a key; all else is `%XX`.
 const fn plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b':' | b'@' | b'+' | b'*' | b',')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'_' | b'.' | b'/' | b':' | b'@' | b'+' | b'*' | b',')
 }
 
 fn escape(text: &str, out: &mut String) {
@@ -126,9 +129,18 @@ mod tests {
 
     #[test]
     fn a_key_is_readable() {
-        assert_eq!(key("web", &[own("user", "alice"), own("path", "/a b")]), "rk:{web|user=alice|path=/a%20b}:sw1:60");
         assert_eq!(
-            key("web", &[KeyPart::Shared { key: "path", pattern: "/api/*" }]),
+            key("web", &[own("user", "alice"), own("path", "/a b")]),
+            "rk:{web|user=alice|path=/a%20b}:sw1:60"
+        );
+        assert_eq!(
+            key(
+                "web",
+                &[KeyPart::Shared {
+                    key: "path",
+                    pattern: "/api/*"
+                }]
+            ),
             "rk:{web|path~/api/*}:sw1:60"
         );
     }
@@ -144,7 +156,13 @@ mod tests {
             key("d", &[own("a", "b%7Cc=d")]),
             key("d|a=b", &[own("c", "d")]),
             key("d", &[own("a", "*")]),
-            key("d", &[KeyPart::Shared { key: "a", pattern: "*" }]),
+            key(
+                "d",
+                &[KeyPart::Shared {
+                    key: "a",
+                    pattern: "*",
+                }],
+            ),
             key("d", &[own("a", "}:sw1:1{")]),
         ];
         for (i, a) in keys.iter().enumerate() {

@@ -68,7 +68,12 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// An empty domain, no descriptors, or a number above the bound.
-    pub fn begin(domain: &'a str, hits_addend: u32, descriptors: usize, bounds: &Bounds) -> Result<Self, Invalid> {
+    pub fn begin(
+        domain: &'a str,
+        hits_addend: u32,
+        descriptors: usize,
+        bounds: &Bounds,
+    ) -> Result<Self, Invalid> {
         bounds.check_domain(domain)?;
         bounds.check_descriptors(descriptors)?;
         Ok(Self {
@@ -101,7 +106,11 @@ impl<'a> Request<'a> {
         let count = hits_addend.unwrap_or_else(|| u64::from(self.hits_addend.max(1)));
         self.descriptors.push(Descriptor {
             entries: start..self.entries.len(),
-            hits: Hits { count, explicit: hits_addend.is_some(), refund },
+            hits: Hits {
+                count,
+                explicit: hits_addend.is_some(),
+                refund,
+            },
             limit,
         });
         Ok(())

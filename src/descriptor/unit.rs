@@ -23,6 +23,17 @@ impl Unit {
     /// The longest window: 100 years, in seconds.
     pub const WINDOW_S_MAX: u64 = 100 * 365 * 86_400;
 
+    /// All of them, the shortest first.
+    pub const ALL: [Self; 7] = [
+        Self::Second,
+        Self::Minute,
+        Self::Hour,
+        Self::Day,
+        Self::Week,
+        Self::Month,
+        Self::Year,
+    ];
+
     /// The unit's length in seconds.
     #[must_use]
     pub const fn seconds(self) -> u64 {
@@ -44,9 +55,31 @@ impl Unit {
         (1..=Self::WINDOW_S_MAX).contains(&window_s).then_some(window_s)
     }
 
-    /// The name as Envoy and the reference server print it.
+    /// Its name in a policy file.
     #[must_use]
     pub const fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
+    /// The unit called `name`, in any mix of cases.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|unit| unit.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name on the wire, as Envoy and the reference server print it.
+    #[must_use]
+    pub const fn wire_name(self) -> &'static str {
         match self {
             Self::Second => "SECOND",
             Self::Minute => "MINUTE",

@@ -28,6 +28,19 @@ pub enum Algorithm {
     LocalBucket,
 }
 
+impl Algorithm {
+    /// Its name, as policy files have it where they do.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SlidingWindow => "sliding_window",
+            Self::FixedWindow => "fixed_window",
+            Self::TokenBucket => "token_bucket",
+            Self::LocalBucket => "local_bucket",
+        }
+    }
+}
+
 /// One limit, ready for use: at most `requests` hits per window, with what the algorithm derives from that.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limit {

@@ -38,7 +38,12 @@ pub fn compile(domain: &str, files: &[Arc<PolicyFile>], defaults: Defaults) -> (
     let mut compiled = DomainPolicy::new(domain);
     let mut faults = Vec::new();
     for file in files {
-        let mut level = Level { file, defaults, domain: &mut compiled, faults: &mut faults };
+        let mut level = Level {
+            file,
+            defaults,
+            domain: &mut compiled,
+            faults: &mut faults,
+        };
         level.add_all(DomainPolicy::root(), "", &file.descriptors);
     }
     (compiled, faults)
@@ -46,7 +51,13 @@ pub fn compile(domain: &str, files: &[Arc<PolicyFile>], defaults: Defaults) -> (
 
 /// The numbers of an algorithm name over a window.
 #[must_use]
-pub fn limit_of(algorithm: Algorithm, requests: u32, window_s: u64, burst: Option<u32>, local: bool) -> Limit {
+pub fn limit_of(
+    algorithm: Algorithm,
+    requests: u32,
+    window_s: u64,
+    burst: Option<u32>,
+    local: bool,
+) -> Limit {
     let algorithm = match algorithm {
         _ if local => limiter::Algorithm::LocalBucket,
         Algorithm::SlidingWindow => limiter::Algorithm::SlidingWindow,
@@ -81,28 +92,47 @@ impl Level<'_> {
                 Some(value) => format!("{}_{value}", node.key),
                 None => node.key.clone(),
             };
-            let path = if path.is_empty() { composite } else { format!("{path}.{composite}") };
-            let rule = node.rate_limit.as_ref().and_then(|limit| self.rule(node, limit, &path));
+            let path = if path.is_empty() {
+                composite
+            } else {
+                format!("{path}.{composite}")
+            };
+            let rule = node
+                .rate_limit
+                .as_ref()
+                .and_then(|limit| self.rule(node, limit, &path));
             match self.domain.add(parent, &node.key, node.value.as_deref(), rule) {
                 Some(id) => {
-                    self.domain.set_flags(id, node.share_threshold, node.value_to_metric);
+                    self.domain
+                        .set_flags(id, node.share_threshold, node.value_to_metric);
                     self.add_all(id, &path, &node.descriptors);
                 }
                 None => self.faults.push(Fault {
                     path: Arc::clone(&self.file.path),
                     place: node.place,
-                    text: format!("duplicate descriptor composite key '{}.{path}'", self.domain.name()),
+                    text: format!(
+                        "duplicate descriptor composite key '{}.{path}'",
+                        self.domain.name()
+                    ),
                 }),
             }
         }
     }
 
     fn rule(&self, node: &DescriptorNode, limit: &RateLimitNode, path: &str) -> Option<Rule> {
-        let limit_in_force = if limit.unlimited { None } else { Some(self.limit(limit)?) };
+        let limit_in_force = if limit.unlimited {
+            None
+        } else {
+            Some(self.limit(limit)?)
+        };
         Some(Rule {
             limit: limit_in_force,
             name: limit.name.as_str().into(),
-            replaces: limit.replaces.iter().map(|name| Arc::from(name.as_str())).collect(),
+            replaces: limit
+                .replaces
+                .iter()
+                .map(|name| Arc::from(name.as_str()))
+                .collect(),
             shadow: node.shadow_mode,
             quota: node.quota_mode,
             detailed_metric: node.detailed_metric,
@@ -117,7 +147,7 @@ impl Level<'_> {
 
     /// `None` can't happen for a file without errors: its unit is known and its window in bounds.
     fn limit(&self, limit: &RateLimitNode) -> Option<RuleLimit> {
-        let unit = unit_of(limit.unit?);
+        let unit = limit.unit?;
         let window_s = unit.window_s(limit.unit_multiplier.unwrap_or(1))?;
         let local = limit.scope == Scope::Local;
         let algorithm = limit.algorithm.unwrap_or(self.defaults.algorithm);
@@ -129,19 +159,5 @@ impl Level<'_> {
             charge: limit.charge.unwrap_or(self.defaults.charge),
             local,
         })
-    }
-}
-
-fn unit_of(unit: super::schema::Unit) -> crate::descriptor::Unit {
-    use super::schema::Unit as U;
-    use crate::descriptor::Unit as V;
-    match unit {
-        U::Second => V::Second,
-        U::Minute => V::Minute,
-        U::Hour => V::Hour,
-        U::Day => V::Day,
-        U::Week => V::Week,
-        U::Month => V::Month,
-        U::Year => V::Year,
     }
 }

@@ -52,9 +52,15 @@ impl Node {
     pub fn key_part<'k>(&'k self, entry: &Entry<'k>) -> KeyPart<'k> {
         if self.share_threshold {
             let (key, pattern) = self.composite.split_at(self.key_bytes as usize);
-            KeyPart::Shared { key, pattern: pattern.strip_prefix('_').unwrap_or(pattern) }
+            KeyPart::Shared {
+                key,
+                pattern: pattern.strip_prefix('_').unwrap_or(pattern),
+            }
         } else {
-            KeyPart::Own { key: entry.key, value: entry.value }
+            KeyPart::Own {
+                key: entry.key,
+                value: entry.value,
+            }
         }
     }
 }
@@ -112,7 +118,13 @@ impl DomainPolicy {
     }
 
     /// Adds a child; `None` if the level has that key and value already.
-    pub(super) fn add(&mut self, parent: u32, key: &str, value: Option<&str>, rule: Option<Rule>) -> Option<u32> {
+    pub(super) fn add(
+        &mut self,
+        parent: u32,
+        key: &str,
+        value: Option<&str>,
+        rule: Option<Rule>,
+    ) -> Option<u32> {
         let composite: Box<str> = match value {
             Some(value) => format!("{key}_{value}").into(),
             None => key.into(),
@@ -181,7 +193,10 @@ impl DomainPolicy {
                 .child(level, composite)
                 .or_else(|| {
                     let wildcards = &self.nodes[level as usize].wildcards;
-                    wildcards.iter().find(|(pattern, _)| pattern.matches(composite)).map(|(_, id)| *id)
+                    wildcards
+                        .iter()
+                        .find(|(pattern, _)| pattern.matches(composite))
+                        .map(|(_, id)| *id)
                 })
                 .or_else(|| self.child(level, entry.key));
             let id = found?;

@@ -76,7 +76,12 @@ impl Loader {
     /// A loader that knows nothing yet.
     #[must_use]
     pub fn new(options: LoaderOptions) -> Self {
-        Self { options, files: BTreeMap::new(), domains: BTreeMap::new(), version: 0 }
+        Self {
+            options,
+            files: BTreeMap::new(),
+            domains: BTreeMap::new(),
+            version: 0,
+        }
     }
 
     /// Loads all files anew. Files that are not listed any more are gone, and so are domains that no file names.
@@ -87,7 +92,8 @@ impl Loader {
             let known = self.read(source, &mut changed);
             files.insert(Arc::clone(&source.path), known);
         }
-        changed |= self.files.len() != files.len();
+        // What was not read again is gone.
+        changed |= !self.files.is_empty();
         self.files = files;
 
         let mut in_error: BTreeSet<Arc<str>> = BTreeSet::new();
@@ -96,7 +102,10 @@ impl Loader {
         for (path, known) in &self.files {
             match &known.file {
                 Some(file) => {
-                    by_domain.entry(file.domain.as_str().into()).or_default().push(Arc::clone(file));
+                    by_domain
+                        .entry(file.domain.as_str().into())
+                        .or_default()
+                        .push(Arc::clone(file));
                 }
                 None => {
                     in_error.insert(Arc::clone(path));
@@ -104,21 +113,35 @@ impl Loader {
                 }
             }
         }
-        let mut diagnostics: Vec<_> = self.files.values().flat_map(|known| known.diagnostics.clone()).collect();
+        let mut diagnostics: Vec<_> = self
+            .files
+            .values()
+            .flat_map(|known| known.diagnostics.clone())
+            .collect();
         for (domain, files) in &by_domain {
-            let faults = if broken.contains(domain) { Vec::new() } else { self.put_in_force(domain, files) };
+            let faults = if broken.contains(domain) {
+                Vec::new()
+            } else {
+                self.put_in_force(domain, files)
+            };
             if !faults.is_empty() {
                 broken.insert(Arc::clone(domain));
                 in_error.extend(faults.iter().map(|fault| Arc::clone(&fault.path)));
                 diagnostics.extend(described(faults, sources));
             }
         }
-        self.domains.retain(|domain, _| by_domain.contains_key(domain) || broken.contains(domain));
+        self.domains
+            .retain(|domain, _| by_domain.contains_key(domain) || broken.contains(domain));
         broken.retain(|domain| !self.domains.contains_key(domain));
         self.version += 1;
         let policies = self.domains.values().map(|domain| Arc::clone(&domain.policy));
         let snapshot = Snapshot::new(self.version, policies, broken);
-        Loaded { snapshot, diagnostics, files_in_error: in_error, changed }
+        Loaded {
+            snapshot,
+            diagnostics,
+            files_in_error: in_error,
+            changed,
+        }
     }
 
     fn read(&mut self, source: &SourceFile, changed: &mut bool) -> Known {
@@ -143,10 +166,18 @@ impl Loader {
             Err(reason) => {
                 let mut report = Report::new(Arc::clone(&source.path), "");
                 report.error(schema::Place::START, reason);
-                schema::Parsed { file: None, domain_hint: None, diagnostics: report.finish() }
+                schema::Parsed {
+                    file: None,
+                    domain_hint: None,
+                    diagnostics: report.finish(),
+                }
             }
         };
-        let said = parsed.file.as_ref().map(|file| file.domain.clone()).or(parsed.domain_hint);
+        let said = parsed
+            .file
+            .as_ref()
+            .map(|file| file.domain.clone())
+            .or(parsed.domain_hint);
         Known {
             hash,
             file: parsed.file.map(Arc::new),
@@ -158,20 +189,30 @@ impl Loader {
     /// Compiles a domain and puts it in force, unless its files are those in force already or there are faults.
     fn put_in_force(&mut self, domain: &Arc<str>, files: &[Arc<PolicyFile>]) -> Vec<Fault> {
         let same = |before: &InForce| {
-            before.files.len() == files.len() && before.files.iter().zip(files).all(|(a, b)| Arc::ptr_eq(a, b))
+            before.files.len() == files.len()
+                && before.files.iter().zip(files).all(|(a, b)| Arc::ptr_eq(a, b))
         };
         if self.domains.get(domain).is_some_and(same) {
             return Vec::new();
         }
         if files.len() > 1 && !self.options.merge_domains {
-            let text = format!("duplicate domain '{domain}' in config file, first in {}", files[0].path);
-            let fault =
-                |file: &Arc<PolicyFile>| Fault { path: Arc::clone(&file.path), place: file.domain_place, text: text.clone() };
+            let text = format!(
+                "duplicate domain '{domain}' in config file, first in {}",
+                files[0].path
+            );
+            let fault = |file: &Arc<PolicyFile>| Fault {
+                path: Arc::clone(&file.path),
+                place: file.domain_place,
+                text: text.clone(),
+            };
             return files[1..].iter().map(fault).collect();
         }
         let (policy, faults) = compile::compile(domain, files, self.options.defaults);
         if faults.is_empty() {
-            let in_force = InForce { policy: Arc::new(policy), files: files.to_vec() };
+            let in_force = InForce {
+                policy: Arc::new(policy),
+                files: files.to_vec(),
+            };
             self.domains.insert(Arc::clone(domain), in_force);
         }
         faults
@@ -186,7 +227,10 @@ fn described(faults: Vec<Fault>, sources: &[SourceFile]) -> Vec<Diagnostic> {
     }
     let mut diagnostics = Vec::new();
     for (path, faults) in by_path {
-        let text = sources.iter().find(|source| source.path == path).and_then(|source| source.content.as_ref().ok());
+        let text = sources
+            .iter()
+            .find(|source| source.path == path)
+            .and_then(|source| source.content.as_ref().ok());
         let mut report = Report::new(path, text.map_or("", String::as_str));
         for fault in faults {
             report.error(fault.place, fault.text);
@@ -200,6 +244,9 @@ impl Loaded {
     /// How many diagnostics have that severity.
     #[must_use]
     pub fn count(&self, severity: Severity) -> usize {
-        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+        self.diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.severity == severity)
+            .count()
     }
 }

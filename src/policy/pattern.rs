@@ -14,18 +14,32 @@ impl Pattern {
     pub fn new(text: &str) -> Option<Self> {
         let (prefix, rest) = text.split_once('*')?;
         let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
-        let middle = middle.split('*').filter(|part| !part.is_empty()).map(Box::from).collect();
-        Some(Self { prefix: prefix.into(), middle, suffix: suffix.into() })
+        let middle = middle
+            .split('*')
+            .filter(|part| !part.is_empty())
+            .map(Box::from)
+            .collect();
+        Some(Self {
+            prefix: prefix.into(),
+            middle,
+            suffix: suffix.into(),
+        })
     }
 
     /// Whether the whole text matches. Prefix and suffix may not overlap; the parts between them are searched from the left,
     /// each at its first place, which finds a match whenever there is one.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        let Some(rest) = text.strip_prefix(&*self.prefix) else { return false };
-        let Some(mut rest) = rest.strip_suffix(&*self.suffix) else { return false };
+        let Some(rest) = text.strip_prefix(&*self.prefix) else {
+            return false;
+        };
+        let Some(mut rest) = rest.strip_suffix(&*self.suffix) else {
+            return false;
+        };
         for part in &self.middle {
-            let Some(at) = rest.find(&**part) else { return false };
+            let Some(at) = rest.find(&**part) else {
+                return false;
+            };
             rest = &rest[at + part.len()..];
         }
         true

@@ -80,7 +80,15 @@ impl Reloader {
     #[must_use]
     pub fn new(path: PathBuf, bounds: FileBounds, loader: Loader, snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
         let watch = Watch::new(&path);
-        Self { path, bounds, loader, watch, snapshot, status: PolicyStatus::default(), started: false }
+        Self {
+            path,
+            bounds,
+            loader,
+            watch,
+            snapshot,
+            status: PolicyStatus::default(),
+            started: false,
+        }
     }
 
     /// Runs until it is stopped; `report` is told the status after each load. Blocks: it wants a thread of its own.
@@ -99,7 +107,10 @@ impl Reloader {
     /// What stops and wakes it.
     #[must_use]
     pub fn handle(&self, stop: Arc<AtomicBool>) -> ReloadHandle {
-        ReloadHandle { poke: self.watch.poke(), stop }
+        ReloadHandle {
+            poke: self.watch.poke(),
+            stop,
+        }
     }
 
     /// Loads once. Returns whether all files were good.
@@ -128,7 +139,10 @@ impl Reloader {
             .map(|path| {
                 let of_file = |it: &&Diagnostic| it.path == *path && it.severity == Severity::Error;
                 let first = loaded.diagnostics.iter().find(of_file);
-                first.map_or_else(|| path.to_string(), |it| it.to_string().lines().next().unwrap_or_default().to_owned())
+                first.map_or_else(
+                    || path.to_string(),
+                    |it| it.to_string().lines().next().unwrap_or_default().to_owned(),
+                )
             })
             .collect();
         let domains = loaded.snapshot.domains();
@@ -154,13 +168,26 @@ fn log(loaded: &Loaded) {
         }
     }
     if loaded.diagnostics.len() > LOGGED_MAX {
-        tracing::warn!("{} more problems; `ratekeeper check` shows all", loaded.diagnostics.len() - LOGGED_MAX);
+        tracing::warn!(
+            "{} more problems; `ratekeeper check` shows all",
+            loaded.diagnostics.len() - LOGGED_MAX
+        );
     }
     let (version, domains) = (loaded.snapshot.version(), loaded.snapshot.domains().len());
     if loaded.files_in_error.is_empty() {
         tracing::info!(version, domains, "policies loaded");
     } else {
-        let files = loaded.files_in_error.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        tracing::error!(version, domains, files, "policy files in error, their domains keep the last good version");
+        let files = loaded
+            .files_in_error
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
+        tracing::error!(
+            version,
+            domains,
+            files,
+            "policy files in error, their domains keep the last good version"
+        );
     }
 }

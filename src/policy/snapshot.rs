@@ -35,8 +35,15 @@ impl Snapshot {
         domains: impl IntoIterator<Item = Arc<DomainPolicy>>,
         in_error: BTreeSet<Arc<str>>,
     ) -> Self {
-        let domains = domains.into_iter().map(|domain| (Arc::clone(domain.name()), domain)).collect();
-        Self { domains, in_error, version }
+        let domains = domains
+            .into_iter()
+            .map(|domain| (Arc::clone(domain.name()), domain))
+            .collect();
+        Self {
+            domains,
+            in_error,
+            version,
+        }
     }
 
     /// The domain of that name.

@@ -3,9 +3,9 @@
 //! The arithmetic is `governor`'s over states that the same bounded table holds as the memory store's; its time counts from the
 //! start of the process.
 
+use super::Batch;
 use super::memory::MemoryStore;
 use super::table::{TableStats, WhenFull};
-use super::Batch;
 use crate::limiter::Micros;
 
 /// The buckets of this instance.
@@ -19,7 +19,10 @@ impl LocalStore {
     /// A store for at most `keys_max` buckets of a process that started at `origin`.
     #[must_use]
     pub fn new(keys_max: usize, origin: Micros) -> Self {
-        Self { buckets: MemoryStore::new(keys_max, WhenFull::Evict), origin }
+        Self {
+            buckets: MemoryStore::new(keys_max, WhenFull::Evict),
+            origin,
+        }
     }
 
     /// Decides a batch at once. Its `now` is read as the request's time since the Unix epoch.

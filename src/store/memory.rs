@@ -18,7 +18,9 @@ impl MemoryStore {
     /// A store for at most `keys_max` counters.
     #[must_use]
     pub fn new(keys_max: usize, when_full: WhenFull) -> Self {
-        Self { table: Table::new(keys_max, when_full) }
+        Self {
+            table: Table::new(keys_max, when_full),
+        }
     }
 
     /// The number of counters held.
@@ -53,7 +55,13 @@ impl MemoryStore {
     /// Decides a batch at once.
     pub fn decide_now(&self, batch: &mut Batch) {
         let mut held = Held::new(&self.table, batch);
-        batch.outcome = limiter::decide(batch.now, &batch.charges, &mut held, batch.prior, &mut batch.verdicts);
+        batch.outcome = limiter::decide(
+            batch.now,
+            &batch.charges,
+            &mut held,
+            batch.prior,
+            &mut batch.verdicts,
+        );
         held.settle();
     }
 
@@ -86,7 +94,9 @@ struct Held<'t> {
 impl<'t> Held<'t> {
     fn new(table: &'t Table, batch: &mut Batch) -> Self {
         let (keys, now) = (&batch.keys, batch.now);
-        let own = (0..keys.len()).map(|index| table.fingerprint(keys.get(index))).collect();
+        let own = (0..keys.len())
+            .map(|index| table.fingerprint(keys.get(index)))
+            .collect();
         let mut held = Self::lock(table, own, now);
         if table.when_full() == WhenFull::Overflow
             && let Some(shared) = held.overflow(keys)
@@ -95,7 +105,10 @@ impl<'t> Held<'t> {
             // Keys that now share a counter must see each other's charges.
             for charge in &mut batch.charges {
                 let fingerprint = shared[charge.counter];
-                charge.counter = shared.iter().position(|it| *it == fingerprint).unwrap_or(charge.counter);
+                charge.counter = shared
+                    .iter()
+                    .position(|it| *it == fingerprint)
+                    .unwrap_or(charge.counter);
             }
             held = Self::lock(table, shared, now);
         }
@@ -111,7 +124,13 @@ impl<'t> Held<'t> {
             .into_iter()
             .map(|fp| (fp, ids.binary_search(&table.shard_of(fp)).unwrap_or_default()))
             .collect();
-        Self { table, now, counters, shards, written: SmallVec::new() }
+        Self {
+            table,
+            now,
+            counters,
+            shards,
+            written: SmallVec::new(),
+        }
     }
 
     /// The counters to use when some of the request's find no room: those of their rules.

@@ -123,7 +123,9 @@ impl Table {
 
     /// The number of counters held.
     pub(super) fn len(&self) -> usize {
-        (0..self.shards.len()).map(|shard| self.lock(shard).slots.len()).sum()
+        (0..self.shards.len())
+            .map(|shard| self.lock(shard).slots.len())
+            .sum()
     }
 
     /// Bytes that the counters take, reserved ones included.
@@ -147,7 +149,14 @@ impl Table {
 
 impl Shard {
     fn new(slots_max: usize) -> Self {
-        Self { index: HashTable::new(), slots: Vec::new(), newest: NONE, oldest: NONE, hand: 0, slots_max }
+        Self {
+            index: HashTable::new(),
+            slots: Vec::new(),
+            newest: NONE,
+            oldest: NONE,
+            hand: 0,
+            slots_max,
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -206,15 +215,24 @@ impl Shard {
     }
 
     fn find(&self, key: Fingerprint) -> Option<u32> {
-        self.index.find(key as u64, |slot| self.slots[*slot as usize].key == key).copied()
+        self.index
+            .find(key as u64, |slot| self.slots[*slot as usize].key == key)
+            .copied()
     }
 
     fn insert(&mut self, key: Fingerprint, state: State) -> u32 {
         let slot = u32::try_from(self.slots.len()).unwrap_or(NONE);
-        self.slots.push(Slot { key, state, expires: 0, newer: NONE, older: NONE });
+        self.slots.push(Slot {
+            key,
+            state,
+            expires: 0,
+            newer: NONE,
+            older: NONE,
+        });
         self.link_newest(slot);
         let slots = &self.slots;
-        self.index.insert_unique(key as u64, slot, |slot| slots[*slot as usize].key as u64);
+        self.index
+            .insert_unique(key as u64, slot, |slot| slots[*slot as usize].key as u64);
         slot
     }
 
@@ -259,7 +277,8 @@ impl Shard {
         if self.slots.capacity() > 1_024 && self.slots.len() < self.slots.capacity() / 4 {
             self.slots.shrink_to(self.slots.len() * 2);
             let slots = &self.slots;
-            self.index.shrink_to(slots.len() * 2, |slot| slots[*slot as usize].key as u64);
+            self.index
+                .shrink_to(slots.len() * 2, |slot| slots[*slot as usize].key as u64);
         }
     }
 

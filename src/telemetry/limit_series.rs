@@ -12,7 +12,11 @@ const REFUNDED: &str = "ratekeeper_limit_refunded_hits_total";
 pub(super) fn describe() {
     describe_counter!(HITS, Unit::Count, "Hits that asked for this limit");
     describe_counter!(OVER, Unit::Count, "Hits above the limit");
-    describe_counter!(NEAR, Unit::Count, "Hits above the near-limit ratio, within the limit");
+    describe_counter!(
+        NEAR,
+        Unit::Count,
+        "Hits above the near-limit ratio, within the limit"
+    );
     describe_counter!(WITHIN, Unit::Count, "Hits within the limit");
     describe_counter!(SHADOW, Unit::Count, "Hits above a limit in shadow mode");
     describe_counter!(REFUNDED, Unit::Count, "Hits given back");
@@ -49,7 +53,8 @@ pub struct LimitSeries {
 
 impl LimitSeries {
     pub(super) fn new(domain: &str, limit: &str, near_ratio: f32) -> Self {
-        let series = |name: &'static str| counter!(name, "domain" => domain.to_owned(), "limit" => limit.to_owned());
+        let series =
+            |name: &'static str| counter!(name, "domain" => domain.to_owned(), "limit" => limit.to_owned());
         Self {
             near_ratio,
             hits: series(HITS),
@@ -66,10 +71,19 @@ impl LimitSeries {
         self.hits.increment(it.hits);
         let near_from = near_limit(it.limit, self.near_ratio);
         if it.over {
-            let before = if it.recorded { it.used.saturating_sub(it.hits) } else { it.limit };
-            let over = if before >= it.limit { it.hits } else { it.used - it.limit };
+            let before = if it.recorded {
+                it.used.saturating_sub(it.hits)
+            } else {
+                it.limit
+            };
+            let over = if before >= it.limit {
+                it.hits
+            } else {
+                it.used - it.limit
+            };
             if before < it.limit {
-                self.near.increment(it.limit - near_from.max(before).min(it.limit));
+                self.near
+                    .increment(it.limit - near_from.max(before).min(it.limit));
             }
             self.over.increment(over);
             if it.shadow {
@@ -78,7 +92,11 @@ impl LimitSeries {
         } else {
             let before = it.used.saturating_sub(it.hits);
             if it.used > near_from {
-                self.near.increment(if before >= near_from { it.hits } else { it.used - near_from });
+                self.near.increment(if before >= near_from {
+                    it.hits
+                } else {
+                    it.used - near_from
+                });
             }
             self.within.increment(it.hits);
         }
@@ -90,7 +108,11 @@ impl LimitSeries {
     }
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 fn near_limit(limit: u64, ratio: f32) -> u64 {
     (limit as f32 * ratio).floor() as u64
 }

@@ -21,7 +21,11 @@ pub struct TelemetryOptions {
 
 impl Default for TelemetryOptions {
     fn default() -> Self {
-        Self { series_max: 10_000, near_limit_ratio: 0.8, extra_labels: BTreeMap::new() }
+        Self {
+            series_max: 10_000,
+            near_limit_ratio: 0.8,
+            extra_labels: BTreeMap::new(),
+        }
     }
 }
 
@@ -40,7 +44,9 @@ pub struct Telemetry {
 
 impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Telemetry").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Telemetry")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,7 +70,15 @@ impl Telemetry {
             let other = LimitSeries::new("other", "other", options.near_limit_ratio);
             (Arc::new(other), RequestSeries::new(), ProcessSeries::new())
         });
-        Self { recorder, handle, options, limits: RwLock::default(), other, requests, process }
+        Self {
+            recorder,
+            handle,
+            options,
+            limits: RwLock::default(),
+            other,
+            requests,
+            process,
+        }
     }
 
     /// The series of a limit: `limit` is its path in the policy's tree. Beyond the bound all share one series, `other`.

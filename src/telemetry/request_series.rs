@@ -1,13 +1,15 @@
 //! Counters of requests and of the process.
 
 use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
 };
 
 const REQUESTS: &str = "ratekeeper_requests_total";
 pub(super) const DURATION: &str = "ratekeeper_request_duration_seconds";
-pub(super) const DURATION_BUCKETS_S: [f64; 12] =
-    [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1];
+pub(super) const DURATION_BUCKETS_S: [f64; 12] = [
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
+];
 const INVALID: &str = "ratekeeper_invalid_requests_total";
 const DOMAIN_NOT_FOUND: &str = "ratekeeper_domain_not_found_total";
 const OVERRIDES_IGNORED: &str = "ratekeeper_overrides_ignored_total";
@@ -25,20 +27,52 @@ const REFUSED: &str = "ratekeeper_connections_refused_total";
 const BUILD: &str = "ratekeeper_build_info";
 
 pub(super) fn describe() {
-    describe_counter!(REQUESTS, Unit::Count, "Requests decided, by transport and overall code");
-    describe_histogram!(DURATION, Unit::Seconds, "Time from a decoded request to its answer");
+    describe_counter!(
+        REQUESTS,
+        Unit::Count,
+        "Requests decided, by transport and overall code"
+    );
+    describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "Time from a decoded request to its answer"
+    );
     describe_counter!(INVALID, Unit::Count, "Requests refused as invalid");
-    describe_counter!(DOMAIN_NOT_FOUND, Unit::Count, "Requests for a domain that no policy names");
-    describe_counter!(OVERRIDES_IGNORED, Unit::Count, "Overrides with an unknown unit or too long a window");
-    describe_counter!(GLOBAL_SHADOW, Unit::Count, "Denials that the global shadow mode let through");
-    describe_counter!(SERIES_REFUSED, Unit::Count, "Look-ups that got the shared series because of the bound");
+    describe_counter!(
+        DOMAIN_NOT_FOUND,
+        Unit::Count,
+        "Requests for a domain that no policy names"
+    );
+    describe_counter!(
+        OVERRIDES_IGNORED,
+        Unit::Count,
+        "Overrides with an unknown unit or too long a window"
+    );
+    describe_counter!(
+        GLOBAL_SHADOW,
+        Unit::Count,
+        "Denials that the global shadow mode let through"
+    );
+    describe_counter!(
+        SERIES_REFUSED,
+        Unit::Count,
+        "Look-ups that got the shared series because of the bound"
+    );
     describe_counter!(LOADS, Unit::Count, "Loads of the policy files, by result");
     describe_gauge!(RULES, Unit::Count, "Rules in force");
     describe_gauge!(DOMAINS, Unit::Count, "Domains in force");
-    describe_gauge!(DEGRADED, Unit::Count, "Policy files in error, whose domains keep their last good version");
+    describe_gauge!(
+        DEGRADED,
+        Unit::Count,
+        "Policy files in error, whose domains keep their last good version"
+    );
     describe_gauge!(KEYS, Unit::Count, "Counters held");
     describe_counter!(EVICTED, Unit::Count, "Counters forgotten before they had run out");
-    describe_counter!(OVERFLOWED, Unit::Count, "Charges to a rule's shared counter because the store was full");
+    describe_counter!(
+        OVERFLOWED,
+        Unit::Count,
+        "Charges to a rule's shared counter because the store was full"
+    );
     describe_gauge!(CONNECTIONS, Unit::Count, "Open gRPC connections");
     describe_counter!(REFUSED, Unit::Count, "Connections refused, by reason");
     describe_gauge!(BUILD, Unit::Count, "Always 1; the version is its label");

@@ -62,7 +62,10 @@ impl Connection {
     /// A connection that counts in its worker's load until it ends.
     #[must_use]
     pub fn new(stream: Stream, ticket: Ticket) -> Self {
-        Self { stream, _ticket: ticket }
+        Self {
+            stream,
+            _ticket: ticket,
+        }
     }
 }
 

@@ -4,11 +4,11 @@ use prost_types::{ListValue, Struct, Value, value::Kind};
 
 use super::pb::envoy::config::core::v3::HeaderValue;
 use super::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
-use super::pb::envoy::r#type::v3::RateLimitUnit;
 use super::pb::envoy::service::ratelimit::v3::rate_limit_response::{
     Code, DescriptorStatus, RateLimit, rate_limit::Unit as WireUnit,
 };
 use super::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use super::pb::envoy::r#type::v3::RateLimitUnit;
 use crate::decision::{Answer, CurrentLimit, Status};
 use crate::descriptor::{Bounds, Entry, Invalid, LimitOverride, Request, Unit};
 use crate::policy::Metadata;
@@ -18,12 +18,25 @@ use crate::policy::Metadata;
 /// # Errors
 /// The first field that is outside the bounds.
 pub fn request<'a>(message: &'a RateLimitRequest, bounds: &Bounds) -> Result<Request<'a>, Invalid> {
-    let mut request =
-        Request::begin(&message.domain, message.hits_addend, message.descriptors.len(), bounds)?;
+    let mut request = Request::begin(
+        &message.domain,
+        message.hits_addend,
+        message.descriptors.len(),
+        bounds,
+    )?;
     for descriptor in &message.descriptors {
-        let entries = descriptor.entries.iter().map(|entry| Entry { key: &entry.key, value: &entry.value });
+        let entries = descriptor.entries.iter().map(|entry| Entry {
+            key: &entry.key,
+            value: &entry.value,
+        });
         let limit = descriptor.limit.as_ref().map(limit_override);
-        request.push(entries, descriptor.hits_addend, descriptor.is_negative_hits, limit, bounds)?;
+        request.push(
+            entries,
+            descriptor.hits_addend,
+            descriptor.is_negative_hits,
+            limit,
+            bounds,
+        )?;
     }
     Ok(request)
 }
@@ -50,8 +63,11 @@ fn limit_override(it: &RateLimitOverride) -> LimitOverride {
 #[must_use]
 pub fn response(answer: Answer) -> RateLimitResponse {
     let headers = answer.response_headers.into_iter();
-    let header =
-        |it: crate::decision::Header| HeaderValue { key: it.name.to_string(), value: it.value, raw_value: Vec::new() };
+    let header = |it: crate::decision::Header| HeaderValue {
+        key: it.name.to_string(),
+        value: it.value,
+        raw_value: Vec::new(),
+    };
     RateLimitResponse {
         overall_code: code(answer.denied).into(),
         statuses: answer.statuses.iter().map(status).collect(),
@@ -68,7 +84,9 @@ fn code(over: bool) -> Code {
 }
 
 fn status(it: &Status) -> DescriptorStatus {
-    let seconds = it.reset_s.map(|reset_s| i64::try_from(reset_s).unwrap_or(i64::MAX));
+    let seconds = it
+        .reset_s
+        .map(|reset_s| i64::try_from(reset_s).unwrap_or(i64::MAX));
     DescriptorStatus {
         code: code(it.over).into(),
         current_limit: it.current_limit.as_ref().map(current_limit),
@@ -97,7 +115,9 @@ fn current_limit(it: &CurrentLimit) -> RateLimit {
 }
 
 fn structure(map: &Metadata) -> Struct {
-    Struct { fields: map.iter().map(|(key, it)| (key.clone(), value(it))).collect() }
+    Struct {
+        fields: map.iter().map(|(key, it)| (key.clone(), value(it))).collect(),
+    }
 }
 
 /// Recurses as deep as a policy file's metadata, which is bounded.
@@ -107,7 +127,9 @@ fn value(it: &serde_json::Value) -> Value {
         serde_json::Value::Bool(it) => Kind::BoolValue(*it),
         serde_json::Value::Number(it) => Kind::NumberValue(it.as_f64().unwrap_or_default()),
         serde_json::Value::String(it) => Kind::StringValue(it.clone()),
-        serde_json::Value::Array(items) => Kind::ListValue(ListValue { values: items.iter().map(value).collect() }),
+        serde_json::Value::Array(items) => Kind::ListValue(ListValue {
+            values: items.iter().map(value).collect(),
+        }),
         serde_json::Value::Object(map) => Kind::StructValue(structure(map)),
     };
     Value { kind: Some(kind) }

@@ -30,12 +30,17 @@ impl JsonCodec {
     /// # Errors
     /// Descriptors that do not fit: a fault of the build.
     pub fn new() -> Result<Self, JsonError> {
-        let pool = DescriptorPool::decode(DESCRIPTORS).map_err(|error| JsonError::Descriptors(error.to_string()))?;
+        let pool =
+            DescriptorPool::decode(DESCRIPTORS).map_err(|error| JsonError::Descriptors(error.to_string()))?;
         let message = |name: &str| {
             let name = format!("envoy.service.ratelimit.v3.{name}");
-            pool.get_message_by_name(&name).ok_or_else(|| JsonError::Descriptors(format!("{name} is missing")))
+            pool.get_message_by_name(&name)
+                .ok_or_else(|| JsonError::Descriptors(format!("{name} is missing")))
         };
-        Ok(Self { request: message("RateLimitRequest")?, response: message("RateLimitResponse")? })
+        Ok(Self {
+            request: message("RateLimitRequest")?,
+            response: message("RateLimitResponse")?,
+        })
     }
 
     /// Reads a request.
@@ -46,7 +51,9 @@ impl JsonCodec {
         let mut json = serde_json::Deserializer::from_slice(text);
         let message = DynamicMessage::deserialize(self.request.clone(), &mut json)?;
         json.end()?;
-        message.transcode_to().map_err(|error| JsonError::Descriptors(error.to_string()))
+        message
+            .transcode_to()
+            .map_err(|error| JsonError::Descriptors(error.to_string()))
     }
 
     /// Writes a response: camel case, defaults left out.

@@ -57,8 +57,12 @@ impl Listener {
     /// # Errors
     /// A path that can't be bound or on which another process listens.
     pub fn unix(path: &Path) -> io::Result<Self> {
-        let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("can't listen on {}: {error}", path.display()));
+        let named = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("can't listen on {}: {error}", path.display()),
+            )
+        };
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(named(io::Error::from(io::ErrorKind::AddrInUse)));
         }

@@ -13,7 +13,12 @@ pub mod tls;
 pub mod worker;
 
 /// The generated messages, in modules named as their packages.
-#[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated from proto/, which documents it")]
+#[expect(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated from proto/, which documents it"
+)]
 pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/envoy.rs"));
 }

@@ -70,7 +70,9 @@ impl Tls {
             None => None,
         };
         if san.is_some() && files.client_ca.is_none() {
-            return Err(TlsError::Settings("a client san needs a client ca, else nothing checks it".to_owned()));
+            return Err(TlsError::Settings(
+                "a client san needs a client ca, else nothing checks it".to_owned(),
+            ));
         }
         let config = ArcSwap::from_pointee(read(&files)?);
         Ok(Self { files, san, config })
@@ -103,7 +105,9 @@ impl Tls {
                 .and_then(|der| ParsedCertificate::try_from(der).ok())
                 .is_some_and(|parsed| verify_server_name(&parsed, san).is_ok());
             if !fits {
-                return Err(TlsError::Handshake("the client's certificate lacks the name asked for".to_owned()));
+                return Err(TlsError::Handshake(
+                    "the client's certificate lacks the name asked for".to_owned(),
+                ));
             }
         }
         Ok(stream)
@@ -111,7 +115,10 @@ impl Tls {
 }
 
 fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
-    let fault = |path: &Path, reason: String| TlsError::File { path: path.display().to_string(), reason };
+    let fault = |path: &Path, reason: String| TlsError::File {
+        path: path.display().to_string(),
+        reason,
+    };
     let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let list = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         match list {
@@ -121,7 +128,8 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         }
     };
     let chain = certificates(&files.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| fault(&files.key, error.to_string()))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| fault(&files.key, error.to_string()))?;
     let provider = Arc::new(ring::default_provider());
     let settings = |error: &dyn std::fmt::Display| TlsError::Settings(error.to_string());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -132,13 +140,17 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| fault(path, error.to_string()))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| fault(path, error.to_string()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
             builder.with_client_cert_verifier(verifier.map_err(|error| settings(&error))?)
         }
     };
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| settings(&error))?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| settings(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }

@@ -13,12 +13,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
+use super::DESCRIPTORS;
 use super::connection::{Connection, Load, Stream, Ticket};
 use super::listener::{Accepted, WorkerPort};
 use super::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use super::service::Service;
 use super::tls::Tls;
-use super::DESCRIPTORS;
 use crate::telemetry::Telemetry;
 
 /// Connections that wait for a worker; more are refused.
@@ -63,8 +63,13 @@ pub fn spawn<H: Health>(
     stop: watch::Receiver<bool>,
 ) -> io::Result<(WorkerPort, JoinHandle<()>)> {
     let (queue, connections) = mpsc::channel(QUEUE_MAX);
-    let port = WorkerPort { queue, load: Load::default() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let port = WorkerPort {
+        queue,
+        load: Load::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         runtime.block_on(serve(services, options, connections, stop));
     })?;
@@ -77,7 +82,11 @@ async fn serve<H: Health>(
     connections: mpsc::Receiver<(Accepted, Ticket)>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Services { rate_limit, health, telemetry } = services;
+    let Services {
+        rate_limit,
+        health,
+        telemetry,
+    } = services;
     let (incoming, stream) = mpsc::channel(16);
     tokio::spawn(pump(connections, incoming, options.tls.clone(), telemetry));
     let mut server = Server::builder()
@@ -100,7 +109,10 @@ async fn serve<H: Health>(
         // An error is a sender that is gone, which is a stop as well.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    if let Err(error) = router.serve_with_incoming_shutdown(ReceiverStream::new(stream), stopped).await {
+    if let Err(error) = router
+        .serve_with_incoming_shutdown(ReceiverStream::new(stream), stopped)
+        .await
+    {
         tracing::error!(%error, "grpc worker ended");
     }
 }

@@ -21,7 +21,10 @@ pub fn descriptor(entries: &[&str]) -> Ask {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         (key.to_owned(), value.to_owned())
     };
-    Ask { entries: entries.iter().map(entry).collect(), ..Ask::default() }
+    Ask {
+        entries: entries.iter().map(entry).collect(),
+        ..Ask::default()
+    }
 }
 
 impl Ask {
@@ -50,21 +53,32 @@ pub fn ask(service: &Deciding, domain: &str, hits: u32, asks: &[Ask]) -> Result<
     let mut request = Request::begin(domain, hits, asks.len(), &bounds).unwrap();
     for ask in asks {
         let entries = ask.entries.iter().map(|(key, value)| Entry { key, value });
-        request.push(entries, ask.hits, ask.refund, ask.limit, &bounds).unwrap();
+        request
+            .push(entries, ask.hits, ask.refund, ask.limit, &bounds)
+            .unwrap();
     }
     service.decide(&request, Transport::Grpc)
 }
 
 /// Options with the limit headers `limit`, `left` and `reset`.
 pub fn with_headers() -> Options {
-    let names = HeaderNames { limit: "limit".into(), remaining: "left".into(), reset: "reset".into() };
-    Options { limit_headers: Some(names), ..deciding::options() }
+    let names = HeaderNames {
+        limit: "limit".into(),
+        remaining: "left".into(),
+        reset: "reset".into(),
+    };
+    Options {
+        limit_headers: Some(names),
+        ..deciding::options()
+    }
 }
 
 /// The value of a metric, 0 if it is not there; `labels` as the page writes them.
 pub fn metric(service: &Deciding, name: &str, labels: &str) -> u64 {
     let page = service.telemetry.render();
-    let mut values = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(labels)?.strip_prefix(' '));
+    let mut values = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(labels)?.strip_prefix(' '));
     values.next().map_or(0, |value| value.parse().unwrap())
 }
 

@@ -6,10 +6,10 @@ use arc_swap::ArcSwap;
 use ratekeeper::clock::Clock;
 use ratekeeper::decision::{Answer, Decider, NotReady, Options};
 use ratekeeper::descriptor::{KeyEncoder, Request};
+use ratekeeper::policy::Snapshot;
 use ratekeeper::policy::compile::Defaults;
 use ratekeeper::policy::loader::{Loaded, Loader, LoaderOptions, SourceFile};
 use ratekeeper::policy::schema::{Algorithm, Bounds, ChargeRule};
-use ratekeeper::policy::Snapshot;
 use ratekeeper::store::local::LocalStore;
 use ratekeeper::store::memory::MemoryStore;
 use ratekeeper::store::{Store, WhenFull};
@@ -18,7 +18,10 @@ use ratekeeper::telemetry::{Telemetry, TelemetryOptions, Transport};
 use crate::limiter_oracle::NOW;
 
 /// What a limit gets that says nothing.
-pub const DEFAULTS: Defaults = Defaults { algorithm: Algorithm::SlidingWindow, charge: ChargeRule::Auto };
+pub const DEFAULTS: Defaults = Defaults {
+    algorithm: Algorithm::SlidingWindow,
+    charge: ChargeRule::Auto,
+};
 
 /// Options without extras.
 pub fn options() -> Options {
@@ -70,7 +73,13 @@ impl Deciding {
             Arc::clone(&telemetry),
             options,
         );
-        let deciding = Self { clock, telemetry, snapshot, loader: loader.into(), decider };
+        let deciding = Self {
+            clock,
+            telemetry,
+            snapshot,
+            loader: loader.into(),
+            decider,
+        };
         if !files.is_empty() {
             let loaded = deciding.load(files);
             assert!(loaded.files_in_error.is_empty(), "{:?}", loaded.diagnostics);
@@ -86,7 +95,8 @@ impl Deciding {
         };
         let files: Vec<_> = files.iter().enumerate().map(source).collect();
         let mut loaded = self.loader.lock().unwrap().load(&files);
-        self.snapshot.store(Arc::new(std::mem::take(&mut loaded.snapshot)));
+        self.snapshot
+            .store(Arc::new(std::mem::take(&mut loaded.snapshot)));
         loaded
     }
 

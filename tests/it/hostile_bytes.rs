@@ -10,7 +10,9 @@ use ratekeeper::telemetry::Transport;
 use ratekeeper::wire::convert;
 use ratekeeper::wire::json::JsonCodec;
 use ratekeeper::wire::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-use ratekeeper::wire::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{Entry, RateLimitOverride};
+use ratekeeper::wire::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
+    Entry, RateLimitOverride,
+};
 use ratekeeper::wire::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 
 use crate::deciding::Deciding;
@@ -27,18 +29,37 @@ descriptors:
 ";
 
 fn messages() -> impl Strategy<Value = RateLimitRequest> {
-    let text = || prop_oneof![Just("a".to_owned()), Just("b".to_owned()), Just("c".to_owned()), Just("e".to_owned()), ".{0,12}"];
+    let text = || {
+        prop_oneof![
+            Just("a".to_owned()),
+            Just("b".to_owned()),
+            Just("c".to_owned()),
+            Just("e".to_owned()),
+            ".{0,12}"
+        ]
+    };
     let entry = (text(), text()).prop_map(|(key, value)| Entry { key, value });
-    let limit = (any::<u32>(), any::<i32>(), proptest::option::of(any::<u32>()), 0..9_i32).prop_map(
-        |(requests_per_unit, wild, unit_multiplier, unit)| RateLimitOverride {
-            requests_per_unit,
-            unit: if wild % 3 == 0 { wild } else { unit },
-            unit_multiplier,
-        },
-    );
+    let limit = (
+        any::<u32>(),
+        any::<i32>(),
+        proptest::option::of(any::<u32>()),
+        0..9_i32,
+    )
+        .prop_map(
+            |(requests_per_unit, wild, unit_multiplier, unit)| RateLimitOverride {
+                requests_per_unit,
+                unit: if wild % 3 == 0 { wild } else { unit },
+                unit_multiplier,
+            },
+        );
     let hits = prop_oneof![Just(0), Just(1), Just(u64::MAX), any::<u64>()];
-    let descriptor =
-        (vec(entry, 0..4), proptest::option::of(limit), proptest::option::of(hits), any::<bool>()).prop_map(
+    let descriptor = (
+        vec(entry, 0..4),
+        proptest::option::of(limit),
+        proptest::option::of(hits),
+        any::<bool>(),
+    )
+        .prop_map(
             |(entries, limit, hits_addend, is_negative_hits)| RateLimitDescriptor {
                 entries,
                 limit,
@@ -46,8 +67,16 @@ fn messages() -> impl Strategy<Value = RateLimitRequest> {
                 is_negative_hits,
             },
         );
-    (prop_oneof![Just("d".to_owned()), ".{0,4}"], vec(descriptor, 0..6), any::<u32>())
-        .prop_map(|(domain, descriptors, hits_addend)| RateLimitRequest { domain, descriptors, hits_addend })
+    (
+        prop_oneof![Just("d".to_owned()), ".{0,4}"],
+        vec(descriptor, 0..6),
+        any::<u32>(),
+    )
+        .prop_map(|(domain, descriptors, hits_addend)| RateLimitRequest {
+            domain,
+            descriptors,
+            hits_addend,
+        })
 }
 
 proptest! {
@@ -127,7 +156,10 @@ fn a_poisoned_counter_does_not_stop_the_others() {
     let message = RateLimitRequest {
         domain: "d".to_owned(),
         descriptors: vec![RateLimitDescriptor {
-            entries: vec![Entry { key: "a".to_owned(), value: "v".to_owned() }],
+            entries: vec![Entry {
+                key: "a".to_owned(),
+                value: "v".to_owned(),
+            }],
             hits_addend: Some(u64::MAX),
             ..RateLimitDescriptor::default()
         }],
@@ -136,6 +168,9 @@ fn a_poisoned_counter_does_not_stop_the_others() {
     for _ in 0..100 {
         let request = convert::request(&message, &Bounds::default()).unwrap();
         let answer = deciding.decide(&request, Transport::Grpc).unwrap();
-        assert_eq!(answer.statuses[0].remaining, 0, "recorded overshoot saturates, it never wraps");
+        assert_eq!(
+            answer.statuses[0].remaining, 0,
+            "recorded overshoot saturates, it never wraps"
+        );
     }
 }

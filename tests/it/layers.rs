@@ -13,7 +13,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("settings", &[]),
     ("policy", &["descriptor", "limiter", "telemetry"]),
     ("store", &["limiter"]),
-    ("decision", &["clock", "descriptor", "limiter", "policy", "store", "telemetry"]),
+    (
+        "decision",
+        &["clock", "descriptor", "limiter", "policy", "store", "telemetry"],
+    ),
     ("wire", &["decision", "descriptor", "policy", "telemetry"]),
     ("admin", &["policy", "telemetry", "wire"]),
     ("cli", &["app", "policy", "settings", "telemetry"]),
@@ -52,14 +55,25 @@ fn sources() -> Vec<(String, PathBuf, String)> {
     walk(&root, &mut found);
     let module = |path: &Path| {
         let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
-        first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+        first
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_owned()
     };
-    found.into_iter().map(|path| (module(&path), path.clone(), fs::read_to_string(&path).unwrap())).collect()
+    found
+        .into_iter()
+        .map(|path| (module(&path), path.clone(), fs::read_to_string(&path).unwrap()))
+        .collect()
 }
 
 /// The code without comments.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(at, line)| (at + 1, line))
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(at, line)| (at + 1, line))
 }
 
 #[test]
@@ -69,20 +83,30 @@ fn dependencies_point_one_way() {
     let mut seen = 0;
     for (module, path, text) in sources() {
         let Some(allowed) = may_use.get(module.as_str()) else {
-            assert!(["lib", "main", "app"].contains(&module.as_str()), "{module} has no rule");
+            assert!(
+                ["lib", "main", "app"].contains(&module.as_str()),
+                "{module} has no rule"
+            );
             continue;
         };
         for (line, code) in code_lines(&text) {
             for (at, _) in code.match_indices("crate::") {
-                let used: String = code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let used: String = code[at + 7..]
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 seen += 1;
-                if used != module && may_use.contains_key(used.as_str()) && !allowed.contains(&used.as_str()) {
+                if used != module && may_use.contains_key(used.as_str()) && !allowed.contains(&used.as_str())
+                {
                     wrong.push(format!("{}:{line}: {module} uses {used}", path.display()));
                 }
             }
         }
     }
-    assert!(seen > 50, "only {seen} uses were found: this test reads the wrong thing");
+    assert!(
+        seen > 50,
+        "only {seen} uses were found: this test reads the wrong thing"
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -107,7 +131,15 @@ fn crates_are_named_only_in_their_homes() {
 
 #[test]
 fn files_stay_small() {
-    let sizes = |text: &str| text.lines().take_while(|line| !line.contains("#[cfg(test)]")).count();
-    let long: Vec<_> = sources().into_iter().filter(|(_, _, text)| sizes(text) > 500).map(|(_, path, _)| path).collect();
+    let sizes = |text: &str| {
+        text.lines()
+            .take_while(|line| !line.contains("#[cfg(test)]"))
+            .count()
+    };
+    let long: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, _, text)| sizes(text) > 500)
+        .map(|(_, path, _)| path)
+        .collect();
     assert!(long.is_empty(), "longer than 500 lines: {long:?}");
 }

@@ -1,16 +1,29 @@
 //! All integration tests, in one binary: it links once.
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss
+)]
 
 mod deciding;
+mod envoy_configs;
+mod envoy_headers;
+mod envoy_hits;
+mod envoy_limits;
+mod envoy_reload;
+mod envoy_shutdown;
 mod hostile_bytes;
 mod known_bugs_limiter;
+mod layers;
 mod limiter_histories;
 mod limiter_oracle;
 mod limiter_request;
-mod layers;
 mod limiter_waits;
 mod memory_store;
 mod policy_files;
+mod reload;
 mod settings;
 mod support;
+mod tls;
 mod wire;

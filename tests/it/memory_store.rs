@@ -12,11 +12,21 @@ use ratekeeper::store::{Batch, WhenFull};
 use crate::limiter_oracle::{NOW, Random, SECOND, seeds};
 
 fn consume(counter: usize, limit: Limit, hits: u64) -> Charge {
-    Charge { counter, limit, hits, mode: Mode::Consume, shadow: false, quota: false }
+    Charge {
+        counter,
+        limit,
+        hits,
+        mode: Mode::Consume,
+        shadow: false,
+        quota: false,
+    }
 }
 
 fn batch(now: Micros, charges: &[(&str, Limit, u64)]) -> Batch {
-    let mut batch = Batch { now, ..Batch::default() };
+    let mut batch = Batch {
+        now,
+        ..Batch::default()
+    };
     for (key, limit, hits) in charges {
         let counter = batch.keys.add(7, |out| out.push_str(key));
         batch.charges.push(consume(counter, *limit, *hits));
@@ -43,8 +53,13 @@ fn fullest(admissions: &mut [Admission], window_us: Micros) -> u64 {
     admissions.sort_unstable();
     let mut most = 0;
     for (index, (from, _, _)) in admissions.iter().enumerate() {
-        let within = admissions[index..].iter().take_while(|(begin, _, _)| *begin < from + window_us);
-        let sum = within.filter(|(_, end, _)| *end < from + window_us).map(|(_, _, hits)| hits).sum();
+        let within = admissions[index..]
+            .iter()
+            .take_while(|(begin, _, _)| *begin < from + window_us);
+        let sum = within
+            .filter(|(_, end, _)| *end < from + window_us)
+            .map(|(_, _, hits)| hits)
+            .sum();
         most = most.max(sum);
     }
     most
@@ -53,13 +68,21 @@ fn fullest(admissions: &mut [Admission], window_us: Micros) -> u64 {
 #[test]
 fn the_audit_itself_finds_a_broken_window() {
     let mut history = vec![(10, 11, 1), (12, 13, 1), (108, 109, 1), (111, 112, 1)];
-    assert_eq!(fullest(&mut history, 100), 3, "the fourth began after the first had left");
+    assert_eq!(
+        fullest(&mut history, 100),
+        3,
+        "the fourth began after the first had left"
+    );
 }
 
 /// Known bug 9 of published limiters: a check and a write apart let a burst pass together.
 #[test]
 fn bug_09_a_race_of_64_threads_admits_exactly_the_limit() {
-    for algorithm in [Algorithm::SlidingWindow, Algorithm::FixedWindow, Algorithm::TokenBucket] {
+    for algorithm in [
+        Algorithm::SlidingWindow,
+        Algorithm::FixedWindow,
+        Algorithm::TokenBucket,
+    ] {
         let store = MemoryStore::new(1_000, WhenFull::Evict);
         let limit = Limit::new(algorithm, 50, 3_600 * SECOND, None);
         let admitted = AtomicU64::new(0);
@@ -67,7 +90,10 @@ fn bug_09_a_race_of_64_threads_admits_exactly_the_limit() {
             for _ in 0..64 {
                 scope.spawn(|| {
                     for _ in 0..8 {
-                        admitted.fetch_add(u64::from(admit(&store, NOW, &[("k", limit, 1)])), Ordering::Relaxed);
+                        admitted.fetch_add(
+                            u64::from(admit(&store, NOW, &[("k", limit, 1)])),
+                            Ordering::Relaxed,
+                        );
                     }
                 });
             }
@@ -84,7 +110,10 @@ fn no_rolling_window_is_ever_broken_under_concurrency() {
         let keys: Vec<(String, Limit)> = (0..6)
             .map(|key| {
                 let requests = random.pick(&[1, 7, 50, 125, 126, 900]);
-                (format!("key-{key}"), sliding(requests, random.pick(&[5_000, 40_000, 200_000])))
+                (
+                    format!("key-{key}"),
+                    sliding(requests, random.pick(&[5_000, 40_000, 200_000])),
+                )
             })
             .collect();
         let clock = Clock::system();
@@ -117,10 +146,20 @@ fn no_rolling_window_is_ever_broken_under_concurrency() {
         for ((key, limit), history) in keys.iter().zip(&histories) {
             let mut history = history.lock().unwrap();
             let most = fullest(&mut history, limit.window_us());
-            assert!(most <= u64::from(limit.requests()), "seed {seed}, {key}: {most} of {}", limit.requests());
+            assert!(
+                most <= u64::from(limit.requests()),
+                "seed {seed}, {key}: {most} of {}",
+                limit.requests()
+            );
         }
-        let admitted: usize = histories.iter().map(|history| history.lock().unwrap().len()).sum();
-        assert!(admitted > 50, "seed {seed}: the audit saw only {admitted} admissions");
+        let admitted: usize = histories
+            .iter()
+            .map(|history| history.lock().unwrap().len())
+            .sum();
+        assert!(
+            admitted > 50,
+            "seed {seed}: the audit saw only {admitted} admissions"
+        );
     }
 }
 
@@ -135,14 +174,25 @@ fn requests_over_several_counters_are_all_or_nothing_between_threads() {
                 for round in 0..50 {
                     let charges = [("wide", wide, 1), ("narrow", narrow, 1)];
                     let reversed = [charges[1], charges[0]];
-                    admit(store, NOW, if (thread + round) % 2 == 0 { &charges } else { &reversed });
+                    admit(
+                        store,
+                        NOW,
+                        if (thread + round) % 2 == 0 {
+                            &charges
+                        } else {
+                            &reversed
+                        },
+                    );
                 }
             });
         }
     });
     let mut rest = batch(NOW, &[("wide", wide, 1)]);
     store.decide_now(&mut rest);
-    assert_eq!(rest.verdicts[0].used, 11, "denied requests charged the wide limit");
+    assert_eq!(
+        rest.verdicts[0].used, 11,
+        "denied requests charged the wide limit"
+    );
 }
 
 #[test]
@@ -153,7 +203,10 @@ fn a_full_store_forgets_the_least_recently_used() {
         assert!(admit(&store, NOW, &[(key, limit, 1)]));
     }
     for key in ["a", "b", "c", "d"] {
-        assert!(!admit(&store, NOW, &[(key, limit, 1)]), "{key} was forgotten too early");
+        assert!(
+            !admit(&store, NOW, &[(key, limit, 1)]),
+            "{key} was forgotten too early"
+        );
     }
     assert!(admit(&store, NOW, &[("e", limit, 1)]));
     assert_eq!(store.len(), 4);
@@ -168,23 +221,34 @@ fn a_full_store_can_count_new_keys_together() {
     let limit = sliding(2, 3_600 * SECOND);
     assert!(admit(&store, NOW, &[("a", limit, 1)]) && admit(&store, NOW, &[("b", limit, 1)]));
     assert!(admit(&store, NOW, &[("c", limit, 1)]) && admit(&store, NOW, &[("d", limit, 1)]));
-    assert!(!admit(&store, NOW, &[("e", limit, 1)]), "c and d used up the shared counter");
+    assert!(
+        !admit(&store, NOW, &[("e", limit, 1)]),
+        "c and d used up the shared counter"
+    );
     assert!(!admit(&store, NOW, &[("x", limit, 1), ("y", limit, 1)]));
-    assert!(admit(&store, NOW, &[("a", limit, 1)]), "what has a counter keeps it");
+    assert!(
+        admit(&store, NOW, &[("a", limit, 1)]),
+        "what has a counter keeps it"
+    );
     assert_eq!(store.stats().evicted.load(Ordering::Relaxed), 0);
     assert_eq!(store.stats().overflowed.load(Ordering::Relaxed), 5);
     let store = MemoryStore::new(1, WhenFull::Overflow);
     assert!(admit(&store, NOW, &[("a", limit, 1)]));
-    assert!(!admit(&store, NOW, &[("x", limit, 1), ("y", limit, 2)]), "one counter, so the two see each other");
+    assert!(
+        !admit(&store, NOW, &[("x", limit, 1), ("y", limit, 2)]),
+        "one counter, so the two see each other"
+    );
     assert!(admit(&store, NOW, &[("x", limit, 1), ("y", limit, 1)]));
 }
 
 #[test]
 fn counters_leave_by_themselves_once_they_have_run_out() {
     let store = MemoryStore::new(100_000, WhenFull::Evict);
-    for (name, algorithm) in
-        [("s", Algorithm::SlidingWindow), ("f", Algorithm::FixedWindow), ("t", Algorithm::TokenBucket)]
-    {
+    for (name, algorithm) in [
+        ("s", Algorithm::SlidingWindow),
+        ("f", Algorithm::FixedWindow),
+        ("t", Algorithm::TokenBucket),
+    ] {
         let limit = Limit::new(algorithm, 5, SECOND, None);
         for key in 0..1_000 {
             assert!(admit(&store, NOW, &[(&format!("{name}{key}"), limit, 1)]));
@@ -197,9 +261,17 @@ fn counters_leave_by_themselves_once_they_have_run_out() {
     assert_eq!(store.len(), 0);
     let limit = sliding(5, SECOND);
     for key in 0..20_000_u64 {
-        admit(&store, NOW + 10 * SECOND + key * 1_000, &[(&key.to_string(), limit, 1)]);
+        admit(
+            &store,
+            NOW + 10 * SECOND + key * 1_000,
+            &[(&key.to_string(), limit, 1)],
+        );
     }
-    assert!(store.len() < 3_000, "insertions alone keep {} of 20,000 keys with 1,000 live", store.len());
+    assert!(
+        store.len() < 3_000,
+        "insertions alone keep {} of 20,000 keys with 1,000 live",
+        store.len()
+    );
 }
 
 /// Known bug 4: keys that never expire.
@@ -208,10 +280,22 @@ fn bug_04_no_counter_lives_for_ever() {
     let store = MemoryStore::new(100_000, WhenFull::Evict);
     let mut random = Random::new(4);
     for key in 0..5_000 {
-        let algorithm = random.pick(&[Algorithm::SlidingWindow, Algorithm::FixedWindow, Algorithm::TokenBucket]);
-        let limit = Limit::new(algorithm, random.next() as u32, 1 + random.below(100 * 31_536_000 * SECOND), None);
+        let algorithm = random.pick(&[
+            Algorithm::SlidingWindow,
+            Algorithm::FixedWindow,
+            Algorithm::TokenBucket,
+        ]);
+        let limit = Limit::new(
+            algorithm,
+            random.next() as u32,
+            1 + random.below(100 * 31_536_000 * SECOND),
+            None,
+        );
         let mode = random.pick(&[Mode::Consume, Mode::Record, Mode::Refund, Mode::Peek]);
-        let mut batch = batch(NOW, &[(&key.to_string(), limit, random.next() >> random.below(64))]);
+        let mut batch = batch(
+            NOW,
+            &[(&key.to_string(), limit, random.next() >> random.below(64))],
+        );
         batch.charges[0].mode = mode;
         store.decide_now(&mut batch);
     }

@@ -32,18 +32,33 @@ const WORDS: Words = Words {
 };
 const KEYS: &[&str] = &["a", "b", "path", "k1", "k2"];
 const VALUES: &[&str] = &["x", "y", "xy", "/api/v1", "/api/v2", ""];
-const OURS: [Unit; 7] =
-    [Unit::Second, Unit::Minute, Unit::Hour, Unit::Day, Unit::Week, Unit::Month, Unit::Year];
+const OURS: [Unit; 7] = [
+    Unit::Second,
+    Unit::Minute,
+    Unit::Hour,
+    Unit::Day,
+    Unit::Week,
+    Unit::Month,
+    Unit::Year,
+];
 
 fn random_descriptor(random: &mut Random, reference: &Reference, nodes: &[Node], domain: &str) -> Asked {
-    let mut asked = Asked { entries: entries(random, nodes, KEYS, VALUES, false), ..Asked::default() };
+    let mut asked = Asked {
+        entries: entries(random, nodes, KEYS, VALUES, false),
+        ..Asked::default()
+    };
     if random.one_in(4) {
         asked.hits = Some(random.pick(&[0, 0, 1, 2, 3, 7, 100, u64::from(u32::MAX)]));
     }
     asked.negative = random.one_in(12);
     if random.one_in(6) {
         // The same unit for the same entries, always: that of their rule or, without one, any that does not change.
-        let any = asked.entries.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() % UNITS.len();
+        let any = asked
+            .entries
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum::<usize>()
+            % UNITS.len();
         let unit = reference.unit_of(domain, &asked.entries).unwrap_or(any);
         // Envoy's overrides have no weeks.
         let requests = random.pick(&[0, 1, 2, 4, 50]);
@@ -65,7 +80,11 @@ fn random_request(random: &mut Random, reference: &Reference, nodes: &[Node], no
         asked.push(one);
     }
     let hits = random.pick(&[0, 0, 0, 1, 1, 2, 5, 1_000, u32::MAX]);
-    let mut question = Question { domain: domain.to_owned(), hits, asked };
+    let mut question = Question {
+        domain: domain.to_owned(),
+        hits,
+        asked,
+    };
     // Refunds are booked after the whole request here, in its order there: they get a counter of their own.
     let keys = reference.keys(&question, now);
     for (at, asked) in question.asked.iter_mut().enumerate() {
@@ -116,7 +135,10 @@ fn said(answer: &Answer) -> Said {
     };
     let headers = &answer.response_headers;
     let names: Vec<&str> = headers.iter().map(|it| &*it.name).collect();
-    assert!(names.is_empty() || names == ["limit", "left", "reset"], "{names:?}");
+    assert!(
+        names.is_empty() || names == ["limit", "left", "reset"],
+        "{names:?}"
+    );
     Said {
         over: answer.denied,
         statuses: answer.statuses.iter().map(status).collect(),
@@ -128,10 +150,20 @@ fn said(answer: &Answer) -> Said {
 fn stats(service: &Deciding) -> BTreeMap<(String, String), Stats> {
     let mut stats = BTreeMap::<_, Stats>::new();
     for line in service.telemetry.render().lines() {
-        let Some(rest) = line.strip_prefix("ratekeeper_limit_") else { continue };
+        let Some(rest) = line.strip_prefix("ratekeeper_limit_") else {
+            continue;
+        };
         let (name, rest) = rest.split_once("{domain=\"").unwrap();
-        let kinds = ["hits", "over_limit_hits", "near_limit_hits", "within_limit_hits", "shadow_mode_hits"];
-        let Some(kind) = kinds.iter().position(|kind| name == format!("{kind}_total")) else { continue };
+        let kinds = [
+            "hits",
+            "over_limit_hits",
+            "near_limit_hits",
+            "within_limit_hits",
+            "shadow_mode_hits",
+        ];
+        let Some(kind) = kinds.iter().position(|kind| name == format!("{kind}_total")) else {
+            continue;
+        };
         let (domain, rest) = rest.split_once("\",limit=\"").unwrap();
         let (limit, value) = rest.split_once("\"} ").unwrap();
         stats.entry((domain.to_owned(), limit.to_owned())).or_default()[kind] = value.parse().unwrap();
@@ -160,7 +192,10 @@ fn run(seed: u64, seen: &mut Seen) {
     reference.shadow_mode = random.one_in(5);
     reference.quota_mode = random.one_in(4);
     let options = Options {
-        defaults: Defaults { algorithm: Algorithm::FixedWindow, charge: ChargeRule::Always },
+        defaults: Defaults {
+            algorithm: Algorithm::FixedWindow,
+            charge: ChargeRule::Always,
+        },
         shadow_mode: reference.shadow_mode,
         quota_mode: reference.quota_mode,
         ..with_headers()
@@ -175,7 +210,10 @@ fn run(seed: u64, seen: &mut Seen) {
         let expected = reference.ask(&question, now);
         let answer = ask(&service, &question.domain, question.hits, &asks(&question)).unwrap();
         let got = said(&answer);
-        assert_eq!(got, expected, "seed {seed}, step {step}, {now} µs: {question:#?}\n{text}\n{reference:#?}");
+        assert_eq!(
+            got, expected,
+            "seed {seed}, step {step}, {now} µs: {question:#?}\n{text}"
+        );
 
         seen.requests += 1;
         seen.denied += u64::from(got.over);
@@ -190,9 +228,16 @@ fn run(seed: u64, seen: &mut Seen) {
         seen.shared_counters += (all - keys.len()) as u64;
     }
     reference.stats.retain(|_, stats| *stats != Stats::default());
-    assert_eq!(stats(&service), reference.stats, "seed {seed}: hits, over, near, within, shadow\n{text}");
+    assert_eq!(
+        stats(&service),
+        reference.stats,
+        "seed {seed}: hits, over, near, within, shadow\n{text}"
+    );
     let shadowed = metric(&service, "ratekeeper_global_shadow_mode_total", "");
-    assert_eq!(shadowed, reference.global_shadow, "seed {seed}: denials that the global shadow mode let through");
+    assert_eq!(
+        shadowed, reference.global_shadow,
+        "seed {seed}: denials that the global shadow mode let through"
+    );
 }
 
 #[test]
@@ -204,6 +249,14 @@ fn every_answer_is_the_references() {
     println!("{seen:?}");
     assert!(seen.requests >= 10_000);
     let least = seen.requests / 50;
-    let rare = [seen.over_in_allowed, seen.refunds, seen.overrides, seen.shared_counters];
-    assert!(seen.denied > seen.requests / 10 && rare.iter().all(|&count| count > least), "{seen:?}");
+    let rare = [
+        seen.over_in_allowed,
+        seen.refunds,
+        seen.overrides,
+        seen.shared_counters,
+    ];
+    assert!(
+        seen.denied > seen.requests / 10 && rare.iter().all(|&count| count > least),
+        "{seen:?}"
+    );
 }

@@ -14,7 +14,9 @@ const REQUESTS: u64 = 100;
 /// Words that collide: composites that are cut in several ways, patterns over patterns, text that looks like a pattern.
 const WORDS: Words = Words {
     keys: &["a", "b", "a_b", "path", "a_", "k*", "*", "a*b"],
-    values: &["", "", "b", "c", "b_c", "_", "/api/*", "*", "*c", "b*", "x*y*z", "**", "ü", "ü*"],
+    values: &[
+        "", "", "b", "c", "b_c", "_", "/api/*", "*", "*c", "b*", "x*y*z", "**", "ü", "ü*",
+    ],
     depth: 4,
     width: 6,
     requests: &[0],
@@ -22,7 +24,22 @@ const WORDS: Words = Words {
     modes_one_in: 4,
 };
 const KEYS: &[&str] = &["a", "b", "a_b", "path", "a_", "kx", "k", "axb", "A", "other"];
-const VALUES: &[&str] = &["", "b", "c", "B", "b_c", "_", "/api/v1/x", "bc", "x1y2z", "*", "/api/*", "ü", "b c", "k*"];
+const VALUES: &[&str] = &[
+    "",
+    "b",
+    "c",
+    "B",
+    "b_c",
+    "_",
+    "/api/v1/x",
+    "bc",
+    "x1y2z",
+    "*",
+    "/api/*",
+    "ü",
+    "b c",
+    "k*",
+];
 
 /// What a descriptor met.
 #[derive(Debug, PartialEq)]
@@ -70,22 +87,39 @@ fn every_request_meets_the_rule_that_the_reference_would_find() {
             let paths: Vec<_> = (0..=random.below(4))
                 .map(|_| entries(&mut random, &nodes, KEYS, VALUES, true))
                 .collect();
-            let asks: Vec<_> = paths.iter().map(|it| Ask { entries: it.clone(), ..Ask::default() }).collect();
+            let asks: Vec<_> = paths
+                .iter()
+                .map(|it| Ask {
+                    entries: it.clone(),
+                    ..Ask::default()
+                })
+                .collect();
             let answer = ask(&service, "domain", 1, &asks).unwrap();
             let got: Vec<_> = answer
                 .statuses
                 .iter()
                 .map(|status| match &status.current_limit {
-                    Some(limit) => {
-                        Met::Rule(limit.requests_per_unit, limit.name.as_deref().unwrap_or_default().to_owned())
-                    }
+                    Some(limit) => Met::Rule(
+                        limit.requests_per_unit,
+                        limit.name.as_deref().unwrap_or_default().to_owned(),
+                    ),
                     None if status.remaining == u32::MAX => Met::Unlimited,
                     None => Met::Nothing,
                 })
                 .collect();
 
-            let asked = paths.iter().map(|it| Asked { entries: it.clone(), ..Asked::default() }).collect();
-            let question = Question { domain: "domain".to_owned(), hits: 1, asked };
+            let asked = paths
+                .iter()
+                .map(|it| Asked {
+                    entries: it.clone(),
+                    ..Asked::default()
+                })
+                .collect();
+            let question = Question {
+                domain: "domain".to_owned(),
+                hits: 1,
+                asked,
+            };
             let expected: Vec<_> = reference
                 .met(&question)
                 .into_iter()
@@ -95,7 +129,12 @@ fn every_request_meets_the_rule_that_the_reference_would_find() {
                     Some((false, requests, name)) => Met::Rule(requests, name),
                 })
                 .collect();
-            assert_eq!(got, expected, "seed {seed}, {paths:?} in\n{}", files.join("---\n"));
+            assert_eq!(
+                got,
+                expected,
+                "seed {seed}, {paths:?} in\n{}",
+                files.join("---\n")
+            );
             for it in &expected {
                 let kind = match it {
                     Met::Nothing => "nothing",
@@ -107,5 +146,8 @@ fn every_request_meets_the_rule_that_the_reference_would_find() {
         }
     }
     println!("met {met:?}");
-    assert!(met.values().all(|&count| count > 2_000), "one kind is hardly tested: {met:?}");
+    assert!(
+        met.values().all(|&count| count > 2_000),
+        "one kind is hardly tested: {met:?}"
+    );
 }

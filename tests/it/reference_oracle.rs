@@ -137,7 +137,9 @@ fn child<'n>(level: &'n [Node], key: &str, value: &str) -> Option<&'n Node> {
             composite.contains('*') && matches(composite.as_bytes(), text.as_bytes())
         })
     };
-    exact.or_else(wild).or_else(|| level.iter().find(|node| node.composite() == key))
+    exact
+        .or_else(wild)
+        .or_else(|| level.iter().find(|node| node.composite() == key))
 }
 
 /// The part of a metric's name for one level.
@@ -153,7 +155,10 @@ fn stat_part(node: &Node, leaf: &Node, key: &str, value: &str) -> String {
 
 impl Reference {
     pub fn new(domain: &str, nodes: &[Node]) -> Self {
-        Self { domains: [(domain.to_owned(), nodes.to_vec())].into(), ..Self::default() }
+        Self {
+            domains: [(domain.to_owned(), nodes.to_vec())].into(),
+            ..Self::default()
+        }
     }
 
     /// The limit that the entries meet, at exactly their depth.
@@ -161,7 +166,12 @@ impl Reference {
         let mut level = self.domains.get(domain)?.as_slice();
         if let Some((requests, unit)) = asked.limit {
             let stat = "override".to_owned();
-            return Some(Subject { requests, unit, stat, ..Subject::default() });
+            return Some(Subject {
+                requests,
+                unit,
+                stat,
+                ..Subject::default()
+            });
         }
         let mut path: Vec<&Node> = vec![];
         for (key, value) in &asked.entries {
@@ -175,7 +185,10 @@ impl Reference {
         let mut stat = vec![];
         for (node, (key, value)) in path.iter().zip(&asked.entries) {
             let pattern = node.composite();
-            let own = pattern.strip_prefix(&format!("{key}_")).unwrap_or(&pattern).to_owned();
+            let own = pattern
+                .strip_prefix(&format!("{key}_"))
+                .unwrap_or(&pattern)
+                .to_owned();
             patterns.push(node.share.then_some(own));
             stat.push(stat_part(node, leaf, key, value));
         }
@@ -194,17 +207,33 @@ impl Reference {
 
     /// The unit of the rule that the entries meet, if it counts.
     pub fn unit_of(&self, domain: &str, entries: &[(String, String)]) -> Option<Unit> {
-        let asked = Asked { entries: entries.to_vec(), ..Asked::default() };
-        self.get_limit(domain, &asked).filter(|it| !it.unlimited).map(|it| it.unit)
+        let asked = Asked {
+            entries: entries.to_vec(),
+            ..Asked::default()
+        };
+        self.get_limit(domain, &asked)
+            .filter(|it| !it.unlimited)
+            .map(|it| it.unit)
     }
 
     /// The limits of a request after `replaces`; a limit that is replaced is as none.
     fn limits(&self, it: &Question) -> Vec<Option<Subject>> {
-        let mut limits: Vec<_> = it.asked.iter().map(|asked| self.get_limit(&it.domain, asked)).collect();
-        let replaced: Vec<String> = limits.iter().flatten().flat_map(|limit| limit.replaces.clone()).collect();
+        let mut limits: Vec<_> = it
+            .asked
+            .iter()
+            .map(|asked| self.get_limit(&it.domain, asked))
+            .collect();
+        let replaced: Vec<String> = limits
+            .iter()
+            .flatten()
+            .flat_map(|limit| limit.replaces.clone())
+            .collect();
         for limit in &mut limits {
             // Unlimited ones were set aside before: they stay.
-            if limit.as_ref().is_some_and(|limit| !limit.unlimited && replaced.contains(&limit.name)) {
+            if limit
+                .as_ref()
+                .is_some_and(|limit| !limit.unlimited && replaced.contains(&limit.name))
+            {
                 *limit = None;
             }
         }
@@ -243,23 +272,39 @@ impl Reference {
             let hits = asked.hits.unwrap_or(u64::from(it.hits.max(1)));
             let status = match limit {
                 None => Status::default(),
-                Some(limit) if limit.unlimited => Status { remaining: u32::MAX, ..Status::default() },
+                Some(limit) if limit.unlimited => Status {
+                    remaining: u32::MAX,
+                    ..Status::default()
+                },
                 Some(limit) => self.count(&it.domain, asked, limit, hits, now_us / 1_000_000),
             };
             said.statuses.push(status);
         }
-        let limited = || said.statuses.iter().zip(&limits).filter_map(|(s, l)| Some((s, l.as_ref()?)));
+        let limited = || {
+            said.statuses
+                .iter()
+                .zip(&limits)
+                .filter_map(|(s, l)| Some((s, l.as_ref()?)))
+        };
         // Unlike the reference, descriptors without a limit are no quota limits in the global quota mode.
         let quota = |limit: &Subject| !limit.unlimited && (self.quota_mode || limit.quota);
         let hard_over = || limited().filter(|(status, limit)| status.over && !quota(limit));
         let quotas = limited().filter(|(_, limit)| quota(limit)).count();
-        let quotas_over = limited().filter(|(status, limit)| status.over && quota(limit)).count();
+        let quotas_over = limited()
+            .filter(|(status, limit)| status.over && quota(limit))
+            .count();
         said.over = hard_over().count() > 0 || (quotas > 0 && quotas == quotas_over);
 
         let shown = || limited().filter(|(status, _)| status.limit.is_some());
-        let nearest = hard_over().last().or_else(|| shown().min_by_key(|(status, _)| status.remaining));
+        let nearest = hard_over()
+            .last()
+            .or_else(|| shown().min_by_key(|(status, _)| status.remaining));
         said.headers = nearest.map(|(status, limit)| {
-            [limit.requests.into(), status.remaining.into(), status.reset_s.unwrap()]
+            [
+                limit.requests.into(),
+                status.remaining.into(),
+                status.reset_s.unwrap(),
+            ]
         });
         if said.over && self.shadow_mode {
             said.over = false;
@@ -271,7 +316,11 @@ impl Reference {
     /// Adds the hits first, and looks then.
     fn count(&mut self, domain: &str, asked: &Asked, limit: &Subject, hits: u64, now_s: u64) -> Status {
         let key = Self::key(domain, asked, limit, now_s);
-        assert_eq!(*self.units.entry(key.clone()).or_insert(limit.unit), limit.unit, "{key} in two units");
+        assert_eq!(
+            *self.units.entry(key.clone()).or_insert(limit.unit),
+            limit.unit,
+            "{key} in two units"
+        );
         let (unit, unit_s) = UNITS[limit.unit];
         let most = u64::from(limit.requests);
         let mut status = Status {
@@ -297,12 +346,19 @@ impl Reference {
         status.over = after > most && !limit.shadow;
 
         let near = (most as f32 * 0.8_f32).floor() as u64;
-        let stats = self.stats.entry((domain.to_owned(), limit.stat.clone())).or_default();
+        let stats = self
+            .stats
+            .entry((domain.to_owned(), limit.stat.clone()))
+            .or_default();
         stats[0] += hits;
         if after > most {
             let above = if before >= most { hits } else { after - most };
             stats[1] += above;
-            stats[2] += if before >= most { 0 } else { most - near.max(before) };
+            stats[2] += if before >= most {
+                0
+            } else {
+                most - near.max(before)
+            };
             stats[4] += if limit.shadow { above } else { 0 };
         } else {
             if after > near {
@@ -317,13 +373,33 @@ impl Reference {
 #[test]
 fn the_oracle_follows_the_documented_examples() {
     let (key, value) = ("key2".to_owned(), "value2".to_owned());
-    let limit = Limit { requests: 2, unit: 1, ..Limit::default() };
-    let sub = Node { key: "subkey".to_owned(), limit: Some(limit), ..Node::default() };
-    let node = Node { key: key.clone(), value: value.clone(), children: vec![sub], ..Node::default() };
+    let limit = Limit {
+        requests: 2,
+        unit: 1,
+        ..Limit::default()
+    };
+    let sub = Node {
+        key: "subkey".to_owned(),
+        limit: Some(limit),
+        ..Node::default()
+    };
+    let node = Node {
+        key: key.clone(),
+        value: value.clone(),
+        children: vec![sub],
+        ..Node::default()
+    };
     let mut reference = Reference::new("domain", &[node]);
     let entries = vec![(key, value), ("subkey".to_owned(), "subvalue".to_owned())];
-    let asked = vec![Asked { entries, ..Asked::default() }];
-    let question = Question { domain: "domain".to_owned(), hits: 0, asked };
+    let asked = vec![Asked {
+        entries,
+        ..Asked::default()
+    }];
+    let question = Question {
+        domain: "domain".to_owned(),
+        hits: 0,
+        asked,
+    };
     let keys = reference.keys(&question, 1_234_000_000);
     assert_eq!(keys, [Some("domain_key2_value2_subkey_subvalue_1200".to_owned())]);
     let mut rows = vec![];
@@ -331,7 +407,10 @@ fn the_oracle_follows_the_documented_examples() {
         let said = reference.ask(&question, 1_234_000_000);
         rows.push((said.over, said.statuses[0].remaining, said.statuses[0].reset_s));
     }
-    assert_eq!(rows, [(false, 1, Some(26)), (false, 0, Some(26)), (true, 0, Some(26))]);
+    assert_eq!(
+        rows,
+        [(false, 1, Some(26)), (false, 0, Some(26)), (true, 0, Some(26))]
+    );
     let stats = reference.stats[&("domain".to_owned(), "key2_value2.subkey".to_owned())];
     assert_eq!(stats, [3, 1, 1, 2, 0], "all, over, near, within, shadow");
 }

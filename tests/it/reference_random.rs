@@ -27,8 +27,15 @@ impl Words {
     pub fn level(&self, random: &mut Random, depth: u64, taken: &mut BTreeSet<String>) -> Vec<Node> {
         let mut nodes = vec![];
         for _ in 0..=random.below(self.width) {
-            let (key, value) = (random.pick(self.keys).to_owned(), random.pick(self.values).to_owned());
-            let mut node = Node { key, value, ..Node::default() };
+            let (key, value) = (
+                random.pick(self.keys).to_owned(),
+                random.pick(self.values).to_owned(),
+            );
+            let mut node = Node {
+                key,
+                value,
+                ..Node::default()
+            };
             if !taken.insert(node.composite()) {
                 continue;
             }
@@ -111,14 +118,22 @@ fn rate_limit(random: &mut Random, limit: &Limit) -> String {
         parts.push("unlimited: true".to_owned());
     } else {
         let unit = UNITS[limit.unit].0;
-        let unit = if random.one_in(2) { unit.to_lowercase() } else { unit.to_owned() };
+        let unit = if random.one_in(2) {
+            unit.to_lowercase()
+        } else {
+            unit.to_owned()
+        };
         parts.push(format!("unit: {unit}, requests_per_unit: {}", limit.requests));
     }
     if !limit.name.is_empty() {
         parts.push(format!("name: {}", limit.name));
     }
     if !limit.replaces.is_empty() {
-        let names: Vec<_> = limit.replaces.iter().map(|name| format!("{{name: {name}}}")).collect();
+        let names: Vec<_> = limit
+            .replaces
+            .iter()
+            .map(|name| format!("{{name: {name}}}"))
+            .collect();
         parts.push(format!("replaces: [{}]", names.join(", ")));
     }
     format!("{{{}}}", parts.join(", "))
@@ -162,10 +177,18 @@ fn entry(random: &mut Random, node: &Node, values: &[&str], resplit: bool) -> (S
         filled
     };
     let key = fill(&node.key);
-    let value = if node.value.is_empty() { random.pick(values).to_owned() } else { fill(&node.value) };
+    let value = if node.value.is_empty() {
+        random.pick(values).to_owned()
+    } else {
+        fill(&node.value)
+    };
     // The same text, cut at another underscore into a key and a value.
     let text = format!("{key}_{value}");
-    let cuts: Vec<_> = text.match_indices('_').map(|(at, _)| at).filter(|&at| at > 0).collect();
+    let cuts: Vec<_> = text
+        .match_indices('_')
+        .map(|(at, _)| at)
+        .filter(|&at| at > 0)
+        .collect();
     if resplit && random.one_in(3) && !cuts.is_empty() {
         let at = random.pick(&cuts);
         return (text[..at].to_owned(), text[at + 1..].to_owned());

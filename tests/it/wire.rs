@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use ratekeeper::wire::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{Entry, RateLimitOverride};
 use ratekeeper::wire::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use ratekeeper::wire::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
+    Entry, RateLimitOverride,
+};
 use ratekeeper::wire::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use ratekeeper::wire::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use ratekeeper::wire::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
@@ -21,16 +23,30 @@ descriptors:
 ";
 
 fn request(entries: &[(&str, &str)]) -> RateLimitRequest {
-    RateLimitRequest { domain: "wire".to_owned(), descriptors: vec![descriptor(entries)], hits_addend: 0 }
+    RateLimitRequest {
+        domain: "wire".to_owned(),
+        descriptors: vec![descriptor(entries)],
+        hits_addend: 0,
+    }
 }
 
 fn descriptor(entries: &[(&str, &str)]) -> RateLimitDescriptor {
-    let entry = |(key, value): &(&str, &str)| Entry { key: (*key).to_owned(), value: (*value).to_owned() };
-    RateLimitDescriptor { entries: entries.iter().map(entry).collect(), ..RateLimitDescriptor::default() }
+    let entry = |(key, value): &(&str, &str)| Entry {
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+    };
+    RateLimitDescriptor {
+        entries: entries.iter().map(entry).collect(),
+        ..RateLimitDescriptor::default()
+    }
 }
 
 fn run<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test)
 }
 
 async fn channel(service: &Service) -> Channel {
@@ -38,8 +54,14 @@ async fn channel(service: &Service) -> Channel {
     Endpoint::from_shared(address).unwrap().connect().await.unwrap()
 }
 
-async fn ask(client: &mut RateLimitServiceClient<Channel>, it: RateLimitRequest) -> Result<RateLimitResponse, Status> {
-    client.should_rate_limit(it).await.map(tonic::Response::into_inner)
+async fn ask(
+    client: &mut RateLimitServiceClient<Channel>,
+    it: RateLimitRequest,
+) -> Result<RateLimitResponse, Status> {
+    client
+        .should_rate_limit(it)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 #[test]
@@ -47,7 +69,8 @@ fn every_bound_is_an_invalid_argument_with_the_fields_path() {
     let dir = support::policies(&[("wire.yaml", POLICY)]);
     let service = Service::start(dir.path(), &[]);
     run(async {
-        let mut client = RateLimitServiceClient::new(channel(&service).await).max_encoding_message_size(64 << 20);
+        let mut client =
+            RateLimitServiceClient::new(channel(&service).await).max_encoding_message_size(64 << 20);
         let long_key = "k".repeat(1_025);
         let long_value = "v".repeat(65_537);
         let with = |change: &dyn Fn(&mut RateLimitRequest)| {
@@ -57,22 +80,53 @@ fn every_bound_is_an_invalid_argument_with_the_fields_path() {
         };
         let cases = [
             (with(&|it| it.domain.clear()), "domain: must not be empty"),
-            (with(&|it| it.domain = long_key.clone()), "domain: 1025 bytes, at most 1024"),
-            (with(&|it| it.descriptors.clear()), "descriptors: must not be empty"),
-            (with(&|it| it.descriptors = vec![descriptor(&[("user", "x")]); 1_001]), "descriptors: 1001 descriptors"),
-            (with(&|it| it.descriptors.push(descriptor(&[]))), "descriptors[1].entries: must not be empty"),
-            (with(&|it| it.descriptors[0] = descriptor(&[("a", "b"); 101])), "descriptors[0].entries: 101 entries"),
-            (request(&[("user", "x"), ("", "y")]), "descriptors[0].entries[1].key: must not be empty"),
-            (request(&[(&long_key, "")]), "descriptors[0].entries[0].key: 1025 bytes"),
-            (request(&[("user", &long_value)]), "descriptors[0].entries[0].value: 65537 bytes"),
+            (
+                with(&|it| it.domain = long_key.clone()),
+                "domain: 1025 bytes, at most 1024",
+            ),
+            (
+                with(&|it| it.descriptors.clear()),
+                "descriptors: must not be empty",
+            ),
+            (
+                with(&|it| it.descriptors = vec![descriptor(&[("user", "x")]); 1_001]),
+                "descriptors: 1001 descriptors",
+            ),
+            (
+                with(&|it| it.descriptors.push(descriptor(&[]))),
+                "descriptors[1].entries: must not be empty",
+            ),
+            (
+                with(&|it| it.descriptors[0] = descriptor(&[("a", "b"); 101])),
+                "descriptors[0].entries: 101 entries",
+            ),
+            (
+                request(&[("user", "x"), ("", "y")]),
+                "descriptors[0].entries[1].key: must not be empty",
+            ),
+            (
+                request(&[(&long_key, "")]),
+                "descriptors[0].entries[0].key: 1025 bytes",
+            ),
+            (
+                request(&[("user", &long_value)]),
+                "descriptors[0].entries[0].value: 65537 bytes",
+            ),
         ];
         for (it, expected) in cases {
             let status = ask(&mut client, it).await.unwrap_err();
             assert_eq!(status.code(), Grpc::InvalidArgument, "{expected}");
-            assert!(status.message().starts_with(expected), "{} is not {expected}", status.message());
+            assert!(
+                status.message().starts_with(expected),
+                "{} is not {expected}",
+                status.message()
+            );
         }
         let large = with(&|it| it.descriptors = vec![descriptor(&[("user", &"v".repeat(65_000))]); 70]);
-        assert_eq!(ask(&mut client, large).await.unwrap_err().code(), Grpc::OutOfRange);
+        assert_eq!(
+            ask(&mut client, large).await.unwrap_err().code(),
+            Grpc::OutOfRange
+        );
         // The longest values are counted, each under its own hash.
         for value in ["v".repeat(65_536), format!("{}w", "v".repeat(65_535))] {
             for left in [2, 1, 0] {
@@ -96,13 +150,25 @@ fn bug_5_1_an_override_of_unknown_unit_does_not_end_the_process() {
         let mut client = RateLimitServiceClient::new(channel(&service).await);
         for unit in [0, 8, 7, -1, i32::MAX] {
             let mut it = request(&[("user", &format!("u{unit}"))]);
-            it.descriptors[0].limit = Some(RateLimitOverride { requests_per_unit: 1, unit, unit_multiplier: None });
+            it.descriptors[0].limit = Some(RateLimitOverride {
+                requests_per_unit: 1,
+                unit,
+                unit_multiplier: None,
+            });
             let response = ask(&mut client, it).await.unwrap();
             let limit = response.statuses[0].current_limit.clone().unwrap();
-            assert_eq!(limit.requests_per_unit, 3, "unit {unit}: the configured limit holds");
+            assert_eq!(
+                limit.requests_per_unit, 3,
+                "unit {unit}: the configured limit holds"
+            );
         }
     });
-    assert!(service.get("/metrics").body.contains("ratekeeper_overrides_ignored_total 5"));
+    assert!(
+        service
+            .get("/metrics")
+            .body
+            .contains("ratekeeper_overrides_ignored_total 5")
+    );
 }
 
 #[test]
@@ -113,29 +179,51 @@ fn health_and_reflection_answer() {
         use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
         let mut health = HealthClient::new(channel(&service).await);
         for (name, expected) in [("", 1), ("ratelimit", 1)] {
-            let check = health.check(HealthCheckRequest { service: name.to_owned() }).await.unwrap();
+            let check = health
+                .check(HealthCheckRequest {
+                    service: name.to_owned(),
+                })
+                .await
+                .unwrap();
             assert_eq!(check.into_inner().status, expected, "{name:?}");
         }
-        let unknown = health.check(HealthCheckRequest { service: "nobody".to_owned() }).await;
+        let unknown = health
+            .check(HealthCheckRequest {
+                service: "nobody".to_owned(),
+            })
+            .await;
         assert_eq!(unknown.unwrap_err().code(), Grpc::NotFound);
 
         use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
         use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-        use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_response::MessageResponse};
+        use tonic_reflection::pb::v1::{
+            ServerReflectionRequest, server_reflection_response::MessageResponse,
+        };
         let mut reflection = ServerReflectionClient::new(channel(&service).await);
         let list = ServerReflectionRequest {
             host: String::new(),
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
-        let mut answers =
-            reflection.server_reflection_info(tokio_stream::once(list)).await.unwrap().into_inner();
+        let mut answers = reflection
+            .server_reflection_info(tokio_stream::once(list))
+            .await
+            .unwrap()
+            .into_inner();
         let answer = answers.message().await.unwrap().unwrap();
         let Some(MessageResponse::ListServicesResponse(services)) = answer.message_response else {
             panic!("no list of services: {answer:?}");
         };
         let names: Vec<_> = services.service.into_iter().map(|service| service.name).collect();
-        assert!(names.iter().any(|name| name == "envoy.service.ratelimit.v3.RateLimitService"), "{names:?}");
-        assert!(names.iter().any(|name| name == "grpc.health.v1.Health"), "{names:?}");
+        assert!(
+            names
+                .iter()
+                .any(|name| name == "envoy.service.ratelimit.v3.RateLimitService"),
+            "{names:?}"
+        );
+        assert!(
+            names.iter().any(|name| name == "grpc.health.v1.Health"),
+            "{names:?}"
+        );
     });
 }
 
@@ -152,14 +240,20 @@ fn json_answers_are_the_references_codes() {
     assert_eq!(denied.status, 429);
     let body: serde_json::Value = serde_json::from_str(&denied.body).unwrap();
     assert_eq!(body["overallCode"], "OVER_LIMIT");
-    assert_eq!(body["statuses"][0]["currentLimit"], serde_json::json!({"requestsPerUnit": 3, "unit": "HOUR"}));
+    assert_eq!(
+        body["statuses"][0]["currentLimit"],
+        serde_json::json!({"requestsPerUnit": 3, "unit": "HOUR"})
+    );
     assert_eq!(body["statuses"][0]["durationUntilReset"], "3600s");
     for (bad, expected) in [
         ("", "EOF"),
         ("{", "EOF"),
         ("[]", "expected"),
         (r#"{"domain":"wire","nonsense":1}"#, "nonsense"),
-        (r#"{"domain":"wire","descriptors":[{"entries":[{"key":"user","value":1}]}]}"#, "string"),
+        (
+            r#"{"domain":"wire","descriptors":[{"entries":[{"key":"user","value":1}]}]}"#,
+            "string",
+        ),
         (r#"{"domain":"","descriptors":[]}"#, "domain: must not be empty"),
         (r#"{"domain":"wire"} x"#, "trailing"),
     ] {
@@ -186,18 +280,28 @@ fn sigterm_says_not_serving_first_and_ends_with_zero() {
         let mut client = RateLimitServiceClient::new(channel(&service).await);
         let mut health = HealthClient::new(channel(&service).await);
         service.terminate();
-        support::eventually("readiness falls", Duration::from_secs(1), || service.get("/readyz").status == 503);
+        support::eventually("readiness falls", Duration::from_secs(1), || {
+            service.get("/readyz").status == 503
+        });
         assert_eq!(service.get("/healthcheck").status, 500);
         assert_eq!(service.get("/livez").status, 200, "liveness depends on nothing");
         for name in ["", "ratelimit"] {
-            let check = health.check(HealthCheckRequest { service: name.to_owned() }).await.unwrap();
+            let check = health
+                .check(HealthCheckRequest {
+                    service: name.to_owned(),
+                })
+                .await
+                .unwrap();
             assert_eq!(check.into_inner().status, 2, "{name:?} is not NOT_SERVING");
         }
         let response = ask(&mut client, request(&[("user", "late")])).await.unwrap();
         assert_eq!(response.overall_code(), Code::Ok, "it serves on while draining");
         let again = channel(&service).await;
         let mut client = RateLimitServiceClient::new(again);
-        assert!(ask(&mut client, request(&[("user", "late")])).await.is_ok(), "new connections as well");
+        assert!(
+            ask(&mut client, request(&[("user", "late")])).await.is_ok(),
+            "new connections as well"
+        );
     });
     assert!(service.wait_exit(Duration::from_secs(8)).success());
 }
@@ -209,13 +313,23 @@ fn a_unix_socket_serves_and_goes_with_the_process() {
     let path = sockets.path().join("grpc.sock");
     let mut service = Service::start(
         dir.path(),
-        &[("GRPC_UDS", path.to_str().unwrap()), ("RATEKEEPER_SHUTDOWN_DRAIN_DELAY", "10ms")],
+        &[
+            ("GRPC_UDS", path.to_str().unwrap()),
+            ("RATEKEEPER_SHUTDOWN_DRAIN_DELAY", "10ms"),
+        ],
     );
     run(async {
         let address = format!("unix:{}", path.display());
         let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
         let mut client = RateLimitServiceClient::new(channel);
-        assert_eq!(ask(&mut client, request(&[("user", "u")])).await.unwrap().statuses[0].limit_remaining, 2);
+        assert_eq!(
+            ask(&mut client, request(&[("user", "u")]))
+                .await
+                .unwrap()
+                .statuses[0]
+                .limit_remaining,
+            2
+        );
     });
     service.terminate();
     assert!(service.wait_exit(Duration::from_secs(8)).success());

@@ -48,7 +48,8 @@ impl History {
 
     /// By key, and within a key by their beginning.
     pub fn sorted(mut self) -> Vec<Admission> {
-        self.admissions.sort_unstable_by_key(|admission| (admission.key, admission.begin));
+        self.admissions
+            .sort_unstable_by_key(|admission| (admission.key, admission.begin));
         self.admissions
     }
 }
@@ -56,7 +57,9 @@ impl History {
 impl FromIterator<Admission> for History {
     fn from_iter<I: IntoIterator<Item = Admission>>(admissions: I) -> Self {
         let mut history = Self::default();
-        admissions.into_iter().for_each(|admission| history.push(admission));
+        admissions
+            .into_iter()
+            .for_each(|admission| history.push(admission));
         history
     }
 }

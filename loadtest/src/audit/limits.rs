@@ -28,7 +28,11 @@ impl KeyLimit {
 
     fn check(self, name: &str) -> Result<Self, String> {
         let valid = self.window > 0.0 && self.window <= WINDOW_S_MAX && self.window_ns() > 0;
-        if valid { Ok(self) } else { Err(format!("{name}: a window of {} s", self.window)) }
+        if valid {
+            Ok(self)
+        } else {
+            Err(format!("{name}: a window of {} s", self.window))
+        }
     }
 }
 
@@ -42,7 +46,10 @@ pub struct Limits {
 impl Limits {
     /// The same limit for every key.
     pub fn uniform(limit: KeyLimit) -> Result<Self, String> {
-        Ok(Self { uniform: Some(limit.check("--window")?), by_key: HashMap::new() })
+        Ok(Self {
+            uniform: Some(limit.check("--window")?),
+            by_key: HashMap::new(),
+        })
     }
 
     /// Adds limits from JSON: `{"0": {"limit": 10, "window": 1}, …}`, by the key's number.
@@ -68,10 +75,12 @@ mod tests {
 
     #[test]
     fn a_key_of_its_own_wins() {
-        let uniform = KeyLimit { limit: 10, window: 1.0 };
-        let limits = Limits::uniform(uniform).and_then(|limits| {
-            limits.with_file(r#"{"3": {"limit": 5, "window": 0.5}}"#)
-        });
+        let uniform = KeyLimit {
+            limit: 10,
+            window: 1.0,
+        };
+        let limits = Limits::uniform(uniform)
+            .and_then(|limits| limits.with_file(r#"{"3": {"limit": 5, "window": 0.5}}"#));
         let limits = limits.expect("valid");
         assert_eq!(limits.of(0), Some(uniform));
         assert_eq!(limits.of(3).map(|limit| limit.window_ns()), Some(500_000_000));

@@ -88,7 +88,12 @@ pub fn audit(history: History, limits: &Limits, start: Nanos, sending: Nanos) ->
         listed.push(report);
     }
     let keys = listed.len() as u64;
-    listed.sort_by(|one, other| other.fullness().total_cmp(&one.fullness()).then(one.key.cmp(&other.key)));
+    listed.sort_by(|one, other| {
+        other
+            .fullness()
+            .total_cmp(&one.fullness())
+            .then(one.key.cmp(&other.key))
+    });
     listed.truncate(LISTED_MAX);
     AuditReport {
         keys,
@@ -127,7 +132,12 @@ mod tests {
     /// `count` admissions of a key at the second `at`.
     fn burst(key: u32, at: u64, count: u64) -> impl Iterator<Item = Admission> {
         let begin = at * SECOND_NS;
-        (0..count).map(move |index| Admission { key, hits: 1, begin: begin + index, end: begin + index + 50 })
+        (0..count).map(move |index| Admission {
+            key,
+            hits: 1,
+            begin: begin + index,
+            end: begin + index + 50,
+        })
     }
 
     fn limits() -> Limits {
@@ -137,13 +147,26 @@ mod tests {
 
     #[test]
     fn a_history_that_holds() {
-        let history = burst(1, 2, 10).chain(burst(0, 1, 5)).chain(burst(0, 3, 5)).chain(burst(7, 1, 99));
+        let history = burst(1, 2, 10)
+            .chain(burst(0, 1, 5))
+            .chain(burst(0, 3, 5))
+            .chain(burst(7, 1, 99));
         let report = audit(history.collect(), &limits(), SECOND_NS, 4 * SECOND_NS);
         assert!(report.passed(), "{report:?}");
-        assert_eq!((report.keys, report.admissions, report.admitted_hits), (2, 20, 20));
+        assert_eq!(
+            (report.keys, report.admissions, report.admitted_hits),
+            (2, 20, 20)
+        );
         assert_eq!(report.unlimited_admissions, 99);
         assert!((report.utilisation - 20.0 / 40.0).abs() < 1e-9);
-        assert_eq!(report.listed.iter().map(|key| key.fullest_hits).collect::<Vec<_>>(), [5, 10]);
+        assert_eq!(
+            report
+                .listed
+                .iter()
+                .map(|key| key.fullest_hits)
+                .collect::<Vec<_>>(),
+            [5, 10]
+        );
     }
 
     #[test]
@@ -165,7 +188,11 @@ mod tests {
 
     #[test]
     fn windows_longer_than_the_run() {
-        let limits = Limits::uniform(KeyLimit { limit: 10, window: 60.0 }).expect("valid");
+        let limits = Limits::uniform(KeyLimit {
+            limit: 10,
+            window: 60.0,
+        })
+        .expect("valid");
         let report = audit(burst(0, 1, 10).collect(), &limits, SECOND_NS, 10 * SECOND_NS);
         assert!((report.utilisation - 6.0).abs() < 1e-9);
         assert!((report.utilisation_of_possible - 1.0).abs() < 1e-9);

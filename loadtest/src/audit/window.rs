@@ -41,7 +41,10 @@ pub fn fullest_window(admissions: &[Admission], length: Nanos) -> Fullest {
             }
         }
         if hits > fullest.hits {
-            fullest = Fullest { begin: first.begin, hits };
+            fullest = Fullest {
+                begin: first.begin,
+                hits,
+            };
         }
     }
     fullest
@@ -54,7 +57,12 @@ mod tests {
     use super::*;
 
     fn at(begin: Nanos, end: Nanos, hits: u32) -> Admission {
-        Admission { key: 0, hits, begin, end }
+        Admission {
+            key: 0,
+            hits,
+            begin,
+            end,
+        }
     }
 
     fn sorted(mut admissions: Vec<Admission>) -> Vec<Admission> {
@@ -64,11 +72,17 @@ mod tests {
 
     /// All windows with whole-numbered begins, straight from the definition.
     fn naive(admissions: &[Admission], length: Nanos) -> u64 {
-        let last = admissions.iter().map(|admission| admission.end).max().unwrap_or(0);
+        let last = admissions
+            .iter()
+            .map(|admission| admission.end)
+            .max()
+            .unwrap_or(0);
         let held = |start: Nanos| {
             // The window (start - 1/2, start - 1/2 + length], doubled to stay whole.
             let (from, to) = (2 * start, 2 * start + 2 * length);
-            let inside = admissions.iter().filter(|each| 2 * each.begin + 1 > from && 2 * each.end < to);
+            let inside = admissions
+                .iter()
+                .filter(|each| 2 * each.begin + 1 > from && 2 * each.end < to);
             inside.map(|each| u64::from(each.hits)).sum()
         };
         (0..=last).map(held).max().unwrap_or(0)
@@ -83,8 +97,14 @@ mod tests {
         // Exactly one window apart is apart.
         assert_eq!(fullest_window(&[at(0, 0, 1), at(1_000, 1_000, 1)], 1_000).hits, 1);
         // The last may have been decided after the window, the first of the second case before it.
-        assert_eq!(fullest_window(&[at(0, 10, 1), at(500, 510, 1), at(990, 1_000, 1)], 1_000).hits, 2);
-        assert_eq!(fullest_window(&[at(0, 600, 1), at(500, 510, 1), at(1_100, 1_110, 1)], 1_000).hits, 2);
+        assert_eq!(
+            fullest_window(&[at(0, 10, 1), at(500, 510, 1), at(990, 1_000, 1)], 1_000).hits,
+            2
+        );
+        assert_eq!(
+            fullest_window(&[at(0, 600, 1), at(500, 510, 1), at(1_100, 1_110, 1)], 1_000).hits,
+            2
+        );
         // An answer that took longer than a window says nothing.
         assert_eq!(fullest_window(&[at(0, 5_000, 9)], 1_000).hits, 0);
     }

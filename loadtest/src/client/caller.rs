@@ -31,7 +31,13 @@ impl Caller {
     /// A caller on this link.
     pub fn new(shared: &Rc<Shared>, link: &Rc<Link>) -> Self {
         let (shared, link) = (Rc::clone(shared), Rc::clone(link));
-        Self { watch: shared.watch(), shared, link, sender: None, epoch: 0 }
+        Self {
+            watch: shared.watch(),
+            shared,
+            link,
+            sender: None,
+            epoch: 0,
+        }
     }
 
     /// Sends the request, waits for its end and records it.
@@ -40,7 +46,10 @@ impl Caller {
         watch.begin(shared.clock.now());
         // A request that was never sent can't have failed: it is "unsent".
         let mut sent = None;
-        let outcome = watch.bound(self.attempts(&job, &mut sent)).await.unwrap_or(Outcome::TIMEOUT);
+        let outcome = watch
+            .bound(self.attempts(&job, &mut sent))
+            .await
+            .unwrap_or(Outcome::TIMEOUT);
         let end = shared.clock.now();
         watch.end();
         let Some(sent) = sent else {
@@ -56,9 +65,8 @@ impl Caller {
             if attempt > 0 {
                 self.shared.recorder.borrow_mut().resent(job.intended);
             }
-            match self.attempt(job, sent).await {
-                Ok(outcome) => return outcome,
-                Err(NotProcessed) => {}
+            if let Ok(outcome) = self.attempt(job, sent).await {
+                return outcome;
             }
         }
         Outcome::STREAM_RESET

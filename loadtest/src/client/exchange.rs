@@ -69,12 +69,14 @@ async fn try_receive(response: ResponseFuture) -> Result<Outcome, h2::Error> {
     let Some(trailers) = trailers.filter(|trailers| trailers.contains_key(GRPC_STATUS)) else {
         return Ok(Outcome::NO_STATUS);
     };
-    Ok(failure(&trailers).unwrap_or_else(|| match wire::overall_code(&message) {
-        Ok(Code::Ok) => Outcome::Ok,
-        Ok(Code::OverLimit) => Outcome::OverLimit,
-        Ok(Code::Unknown) => Outcome::NO_CODE,
-        Err(wire::Malformed) => Outcome::MALFORMED,
-    }))
+    Ok(
+        failure(&trailers).unwrap_or_else(|| match wire::overall_code(&message) {
+            Ok(Code::Ok) => Outcome::Ok,
+            Ok(Code::OverLimit) => Outcome::OverLimit,
+            Ok(Code::Unknown) => Outcome::NO_CODE,
+            Err(wire::Malformed) => Outcome::MALFORMED,
+        }),
+    )
 }
 
 /// The whole body, nearly always one frame; `None` if it is too long.
@@ -100,6 +102,8 @@ fn failure(headers: &HeaderMap) -> Option<Outcome> {
     let status = headers.get(GRPC_STATUS)?.as_bytes();
     match status {
         b"0" => None,
-        other => Some(Outcome::Error(wire::status_name(other).unwrap_or("unknown grpc-status"))),
+        other => Some(Outcome::Error(
+            wire::status_name(other).unwrap_or("unknown grpc-status"),
+        )),
     }
 }

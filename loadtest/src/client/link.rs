@@ -38,7 +38,11 @@ pub struct Target {
 impl Target {
     /// From `host:port` or `http://host:port`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let authority = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/').to_owned();
+        let authority = text
+            .strip_prefix("http://")
+            .unwrap_or(text)
+            .trim_end_matches('/')
+            .to_owned();
         let uri = format!("http://{authority}{}", wire::PATH).parse::<http::Uri>();
         match uri {
             Ok(uri) if uri.port_u16().is_some() && uri.path() == wire::PATH => Ok(Self { authority, uri }),

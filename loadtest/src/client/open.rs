@@ -54,7 +54,12 @@ pub async fn run(
     mut arrivals: Arrivals,
 ) -> io::Result<()> {
     let pool = |link| {
-        Rc::new(Pool { link, idle: RefCell::default(), made: Cell::new(0), in_flight_max })
+        Rc::new(Pool {
+            link,
+            idle: RefCell::default(),
+            made: Cell::new(0),
+            in_flight_max,
+        })
     };
     let pools: Vec<_> = links.into_iter().map(pool).collect();
     let mut random = shared.source.borrow_mut().fork();

@@ -26,7 +26,10 @@ impl Pacer {
     pub fn new(clock: Clock) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self { clock, timer: AsyncFd::with_interest(timer, Interest::READABLE)? })
+        Ok(Self {
+            clock,
+            timer: AsyncFd::register_with_interest(timer, Interest::READABLE)?,
+        })
     }
 
     /// Returns at `moment` or a little later; says whether it had to wait.
@@ -48,8 +51,14 @@ impl Pacer {
     async fn sleep(&mut self, pause: Nanos) -> io::Result<()> {
         let whole = |value| i64::try_from(value).unwrap_or(i64::MAX);
         let once = Itimerspec {
-            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: Timespec { tv_sec: whole(pause / SECOND_NS), tv_nsec: whole(pause % SECOND_NS) },
+            it_interval: Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: Timespec {
+                tv_sec: whole(pause / SECOND_NS),
+                tv_nsec: whole(pause % SECOND_NS),
+            },
         };
         timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
         // Setting the timer again resets it, so the expiry need not be read.

@@ -39,7 +39,12 @@ impl Source {
     pub fn job(&mut self, intended: Nanos) -> Job {
         let key = self.keys.draw(&mut self.random);
         let hits = self.weights.draw(&mut self.random);
-        Job { intended, key, hits, body: self.template.message(key, hits) }
+        Job {
+            intended,
+            key,
+            hits,
+            body: self.template.message(key, hits),
+        }
     }
 
     /// Another source of random numbers, e.g. for arrival times.
@@ -78,7 +83,12 @@ impl Shared {
     pub fn ended(&self, job: &Job, outcome: Outcome, sent: Nanos, end: Nanos) {
         self.recorder.borrow_mut().ended(outcome, job.intended, sent, end);
         if let (Outcome::Ok, Some(history)) = (outcome, self.history.borrow_mut().as_mut()) {
-            history.push(Admission { key: job.key, hits: job.hits.unwrap_or(1), begin: sent, end });
+            history.push(Admission {
+                key: job.key,
+                hits: job.hits.unwrap_or(1),
+                begin: sent,
+                end,
+            });
         }
     }
 

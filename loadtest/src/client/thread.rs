@@ -75,7 +75,9 @@ pub struct ThreadResult {
 impl Thread {
     /// Runs the thread to its end; at most the time to answer longer than the plan says.
     pub fn run(self) -> io::Result<ThreadResult> {
-        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())?;
         runtime.block_on(self.drive())
     }
 
@@ -103,7 +105,11 @@ impl Thread {
         links.iter().for_each(|link| stats.merge(link.stats()));
         let tally = shared.recorder.borrow_mut().finish();
         let history = shared.history.borrow_mut().take();
-        Ok(ThreadResult { tally, links: stats, history })
+        Ok(ThreadResult {
+            tally,
+            links: stats,
+            history,
+        })
     }
 
     fn seed(&self) -> u64 {
@@ -112,13 +118,7 @@ impl Thread {
 }
 
 /// Drives the load from the start to the end, and waits for the last answers.
-async fn send(
-    shared: &Rc<Shared>,
-    plan: &Plan,
-    links: &[Rc<Link>],
-    index: usize,
-    go: Go,
-) -> io::Result<()> {
+async fn send(shared: &Rc<Shared>, plan: &Plan, links: &[Rc<Link>], index: usize, go: Go) -> io::Result<()> {
     match plan.load {
         Load::Closed { in_flight } => {
             for link in links {
@@ -127,7 +127,11 @@ async fn send(
                 }
             }
         }
-        Load::Open { rate, pattern, in_flight_max } => {
+        Load::Open {
+            rate,
+            pattern,
+            in_flight_max,
+        } => {
             let threads = num::fraction(plan.threads as u64);
             let phase = num::fraction(index as u64) / threads;
             let arrivals = Arrivals::new(pattern, rate / threads, go.start, phase);
@@ -143,7 +147,10 @@ async fn send(
 
 /// Starts the links and waits until all are up, or long enough.
 async fn connect(targets: &[Target], seed: u64) -> Vec<Rc<Link>> {
-    let links: Vec<_> = targets.iter().map(|target| Rc::new(Link::new(target.clone()))).collect();
+    let links: Vec<_> = targets
+        .iter()
+        .map(|target| Rc::new(Link::new(target.clone())))
+        .collect();
     for (index, link) in links.iter().enumerate() {
         spawn_local(Rc::clone(link).keep(seed.wrapping_mul(31).wrapping_add(index as u64)));
     }

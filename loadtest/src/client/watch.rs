@@ -21,7 +21,11 @@ pub struct Watch {
 impl Watch {
     /// Nothing to watch yet.
     pub fn new() -> Self {
-        Self { since: Cell::new(IDLE), expired: Cell::new(false), waker: RefCell::new(None) }
+        Self {
+            since: Cell::new(IDLE),
+            expired: Cell::new(false),
+            waker: RefCell::new(None),
+        }
     }
 
     /// A request begins.
@@ -40,12 +44,13 @@ impl Watch {
         self.since.get() == IDLE
     }
 
-    /// Ends the request if it began more than `patience` ago.
+    /// Ends the request if it began more than `patience` ago. (Idle: it begins at the end of time.)
     pub fn look(&self, now: Nanos, patience: Nanos) {
-        if now.saturating_sub(self.since.get()) > patience && !self.expired.replace(true) {
-            if let Some(waker) = self.waker.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
+        if now.saturating_sub(self.since.get()) > patience
+            && !self.expired.replace(true)
+            && let Some(waker) = self.waker.borrow().as_ref()
+        {
+            waker.wake_by_ref();
         }
     }
 

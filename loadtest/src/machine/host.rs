@@ -24,7 +24,8 @@ impl Machine {
     pub fn read() -> Self {
         let cpu = field("/proc/cpuinfo", "model name");
         let memory = field("/proc/meminfo", "MemTotal");
-        let memory_kib = memory.and_then(|line| line.split(' ').next().and_then(|number| number.parse().ok()));
+        let memory_kib =
+            memory.and_then(|line| line.split(' ').next().and_then(|number| number.parse().ok()));
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease");
         Self {
             cores: available_parallelism().map_or(0, usize::from),
@@ -43,7 +44,9 @@ fn unknown() -> String {
 fn field(path: &str, name: &str) -> Option<String> {
     let content = fs::read_to_string(path).ok()?;
     let lines = content.lines().filter_map(|line| line.split_once(':'));
-    let mut values = lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned());
+    let mut values = lines
+        .filter(|(key, _)| key.trim() == name)
+        .map(|(_, value)| value.trim().to_owned());
     values.next()
 }
 

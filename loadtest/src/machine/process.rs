@@ -34,7 +34,10 @@ impl Usage {
         let odd = || io::Error::other(format!("/proc/{pid}: unexpected format"));
         let ticks = cpu_ticks(&stat).ok_or_else(odd)?;
         let cpu = Duration::from_millis(ticks.saturating_mul(1_000) / clock_ticks_per_second().max(1));
-        Ok(Self { cpu, peak_rss_kib: peak_rss_kib(&status).unwrap_or(0) })
+        Ok(Self {
+            cpu,
+            peak_rss_kib: peak_rss_kib(&status).unwrap_or(0),
+        })
     }
 }
 

@@ -19,7 +19,11 @@ impl<C: Counter> Latencies<C> {
     pub fn new(digits: u8) -> Self {
         let exact = Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, digits.clamp(1, 5));
         // The bounds above are valid; without them the histogram would grow by itself.
-        Self(exact.or_else(|_| Histogram::new(3)).unwrap_or_else(|_| unreachable!("3 digits are valid")))
+        Self(
+            exact
+                .or_else(|_| Histogram::new(3))
+                .unwrap_or_else(|_| unreachable!("3 digits are valid")),
+        )
     }
 
     /// Records one.
@@ -35,7 +39,11 @@ impl<C: Counter> Latencies<C> {
 
     /// The value that the share `quantile` (0 to 1) does not exceed, in nanoseconds; 0 if empty.
     pub fn quantile(&self, quantile: f64) -> u64 {
-        if self.0.is_empty() { 0 } else { self.0.value_at_quantile(quantile).min(self.0.max()) }
+        if self.0.is_empty() {
+            0
+        } else {
+            self.0.value_at_quantile(quantile).min(self.0.max())
+        }
     }
 
     /// The greatest, in nanoseconds.
@@ -49,7 +57,11 @@ impl<C: Counter> Latencies<C> {
         Percentiles {
             count: self.0.len(),
             mean_us: num::rounded(self.0.mean() / 1e3, 1),
-            min_us: if self.0.is_empty() { 0.0 } else { num::micros(self.0.min()) },
+            min_us: if self.0.is_empty() {
+                0.0
+            } else {
+                num::micros(self.0.min())
+            },
             p50_us: at(0.5),
             p90_us: at(0.9),
             p99_us: at(0.99),
@@ -62,7 +74,14 @@ impl<C: Counter> Latencies<C> {
     /// Points of the distribution for a plot, (quantile, microseconds), denser towards the tail.
     pub fn curve(&self) -> Vec<(f64, f64)> {
         let points = self.0.iter_quantiles(4);
-        points.map(|point| (point.quantile_iterated_to(), num::micros(point.value_iterated_to()))).collect()
+        points
+            .map(|point| {
+                (
+                    point.quantile_iterated_to(),
+                    num::micros(point.value_iterated_to()),
+                )
+            })
+            .collect()
     }
 }
 
@@ -93,9 +112,18 @@ mod tests {
         let near = |value: f64, expected: f64| (value / expected - 1.0).abs() < 0.001;
         assert_eq!(found.count, 10_000);
         assert!(near(found.mean_us, 5_000.5), "{found:?}");
-        assert!(near(found.p50_us, 5_000.0) && near(found.p90_us, 9_000.0), "{found:?}");
-        assert!(near(found.p99_us, 9_900.0) && near(found.p99_9_us, 9_990.0), "{found:?}");
-        assert!(near(found.p99_99_us, 9_999.0) && near(found.max_us, 10_000.0), "{found:?}");
+        assert!(
+            near(found.p50_us, 5_000.0) && near(found.p90_us, 9_000.0),
+            "{found:?}"
+        );
+        assert!(
+            near(found.p99_us, 9_900.0) && near(found.p99_9_us, 9_990.0),
+            "{found:?}"
+        );
+        assert!(
+            near(found.p99_99_us, 9_999.0) && near(found.max_us, 10_000.0),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -104,7 +132,11 @@ mod tests {
         let mut both = Latencies::<u64>::new(3);
         for value in 0..1_000u64 {
             let nanos = value * value * 977;
-            if value % 3 == 0 { one.record(nanos) } else { other.record(nanos) }
+            if value % 3 == 0 {
+                one.record(nanos)
+            } else {
+                other.record(nanos)
+            }
             both.record(nanos);
         }
         one.merge(&other);

@@ -33,7 +33,15 @@ pub struct Tally {
 impl Default for Tally {
     fn default() -> Self {
         let [ok, over_limit, lag] = std::array::from_fn(|_| Latencies::new(DIGITS));
-        Self { counts: Counts::default(), ok, over_limit, lag, late: 0, unsent: 0, resent: 0 }
+        Self {
+            counts: Counts::default(),
+            ok,
+            over_limit,
+            lag,
+            late: 0,
+            unsent: 0,
+            resent: 0,
+        }
     }
 }
 
@@ -72,7 +80,14 @@ impl Recorder {
     /// Requests meant to start at or after `measured_from` are measured; seconds count from `start`.
     pub fn new(start: Nanos, measured_from: Nanos, series: Sender<Second>) -> Self {
         let (tally, second) = (Tally::default(), Second::new(0));
-        Self { start, measured_from, tally, second, next_second: start + SECOND_NS, series }
+        Self {
+            start,
+            measured_from,
+            tally,
+            second,
+            next_second: start + SECOND_NS,
+            series,
+        }
     }
 
     /// A request ended at `end` that was meant to start at `intended` and was sent at `sent`.
@@ -157,10 +172,16 @@ mod tests {
         recorder.unsent(at(9));
         recorder.unsent(at(10));
         let tally = recorder.finish();
-        assert_eq!((tally.counts.ok, tally.counts.over_limit, tally.counts.unanswered), (0, 1, 1));
+        assert_eq!(
+            (tally.counts.ok, tally.counts.over_limit, tally.counts.unanswered),
+            (0, 1, 1)
+        );
         assert_eq!((tally.late, tally.unsent), (1, 1));
         assert!((tally.over_limit.percentiles().max_us / 300_000.0 - 1.0).abs() < 0.001);
-        let seconds: Vec<_> = receiver.try_iter().map(|second| (second.index, second.counts.sent())).collect();
+        let seconds: Vec<_> = receiver
+            .try_iter()
+            .map(|second| (second.index, second.counts.sent()))
+            .collect();
         assert_eq!(seconds, [(0, 0), (1, 2), (2, 1)]);
     }
 }

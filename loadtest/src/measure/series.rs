@@ -24,7 +24,11 @@ pub struct Second {
 impl Second {
     /// Nothing happened yet.
     pub fn new(index: u64) -> Self {
-        Self { index, counts: Counts::default(), latencies: Latencies::new(DIGITS) }
+        Self {
+            index,
+            counts: Counts::default(),
+            latencies: Latencies::new(DIGITS),
+        }
     }
 }
 
@@ -103,8 +107,14 @@ mod tests {
             series.add(second);
         }
         let rows = series.rows(0.5);
-        assert_eq!(rows.iter().map(|row| row.counts.ok).collect::<Vec<_>>(), [2, 0, 0, 1]);
-        assert_eq!(rows.iter().map(|row| row.warmup).collect::<Vec<_>>(), [true, false, false, false]);
+        assert_eq!(
+            rows.iter().map(|row| row.counts.ok).collect::<Vec<_>>(),
+            [2, 0, 0, 1]
+        );
+        assert_eq!(
+            rows.iter().map(|row| row.warmup).collect::<Vec<_>>(),
+            [true, false, false, false]
+        );
         assert!((rows[0].max_us - 300.0).abs() < 5.0, "{rows:?}");
         assert_eq!(rows[1].p99_us, 0.0);
     }

@@ -28,7 +28,11 @@ impl Arrivals {
     /// `rate` per second (above 0) from `start` on; `phase` in 0..1 shifts equal gaps, so that threads take turns.
     pub fn new(pattern: Pattern, rate: f64, start: Nanos, phase: f64) -> Self {
         let gap_ns = num::fraction(SECOND_NS) / rate;
-        Self { pattern, gap_ns, next_ns: num::fraction(start) + gap_ns * phase }
+        Self {
+            pattern,
+            gap_ns,
+            next_ns: num::fraction(start) + gap_ns * phase,
+        }
     }
 
     /// The next intended moment; never before the one before it.
@@ -65,7 +69,10 @@ mod tests {
         let mut random = SmallRng::seed_from_u64(3);
         let mut arrivals = Arrivals::new(pattern, 30_000.0, 500, 0.0);
         let times: Vec<Nanos> = (0..count).map(|_| arrivals.next(&mut random)).collect();
-        times.windows(2).map(|pair| num::fraction(pair[1] - pair[0])).collect()
+        times
+            .windows(2)
+            .map(|pair| num::fraction(pair[1] - pair[0]))
+            .collect()
     }
 
     #[test]

@@ -49,7 +49,10 @@ impl Keys {
         match distribution {
             Distribution::Uniform => Self { count, zipf: None },
             Distribution::One => Self { count: 1, zipf: None },
-            Distribution::Zipf(exponent) => Self { count, zipf: Zipf::new(f64::from(count), exponent).ok() },
+            Distribution::Zipf(exponent) => Self {
+                count,
+                zipf: Zipf::new(f64::from(count), exponent).ok(),
+            },
         }
     }
 
@@ -104,7 +107,10 @@ mod tests {
     #[test]
     fn uniform_and_one() {
         let counts = histogram(Distribution::Uniform, 10, 100_000);
-        assert!(counts.iter().all(|count| (count - 10_000.0).abs() < 500.0), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (count - 10_000.0).abs() < 500.0),
+            "{counts:?}"
+        );
         assert_eq!(histogram(Distribution::One, 10, 100), [100.0]);
     }
 

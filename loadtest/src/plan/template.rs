@@ -17,7 +17,9 @@ impl Template {
     /// All lengths are laid out at once: 10 small buffers.
     pub fn new(domain: &str, descriptors: &[Descriptor]) -> Self {
         let by_digits = (1..=DIGITS_MAX).map(|digits| Shape::new(domain, descriptors, digits));
-        Self { by_digits: by_digits.collect() }
+        Self {
+            by_digits: by_digits.collect(),
+        }
     }
 
     /// The framed gRPC message that asks about `key`.

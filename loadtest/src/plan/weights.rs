@@ -32,7 +32,10 @@ impl FromStr for Weights {
         let (min, max) = text.split_once('-').unwrap_or((text, text));
         match (min.parse(), max.parse()) {
             (Ok(min), Ok(max)) if 1 <= min && min <= max => Ok(Self::Range(min, max)),
-            _ => Err(format!("{text}: expected HITS or MIN-MAX, each from 1 to {}", u32::MAX)),
+            _ => Err(format!(
+                "{text}: expected HITS or MIN-MAX, each from 1 to {}",
+                u32::MAX
+            )),
         }
     }
 }
@@ -53,7 +56,10 @@ mod tests {
             seen[weights.draw(&mut random).expect("a weight") as usize] = true;
         }
         assert_eq!(seen, [false, false, true, true, true, false]);
-        assert_eq!("7".parse::<Weights>().map(|weights| weights.draw(&mut random)), Ok(Some(7)));
+        assert_eq!(
+            "7".parse::<Weights>().map(|weights| weights.draw(&mut random)),
+            Ok(Some(7))
+        );
         for bad in ["", "0", "0-3", "3-2", "-1", "1-", "x", "4294967296"] {
             assert!(bad.parse::<Weights>().is_err(), "{bad}");
         }

@@ -32,11 +32,20 @@ impl Text {
         let mut pieces = Vec::new();
         let mut rest = template;
         while let Some(open) = rest.find(['{', '}']) {
-            let problem = || format!("{template}: expected {{key}} or {{key:WIDTH}} at {}", &rest[open..]);
+            let problem = || {
+                format!(
+                    "{template}: expected {{key}} or {{key:WIDTH}} at {}",
+                    &rest[open..]
+                )
+            };
             let inner = rest[open..].strip_prefix("{key").ok_or_else(problem)?;
             let (width, after) = inner.split_once('}').ok_or_else(problem)?;
             let width = match width.strip_prefix(':') {
-                Some(digits) => digits.parse().ok().filter(|width| *width <= 64).ok_or_else(problem)?,
+                Some(digits) => digits
+                    .parse()
+                    .ok()
+                    .filter(|width| *width <= 64)
+                    .ok_or_else(problem)?,
                 None if width.is_empty() => 0,
                 None => return Err(problem()),
             };
@@ -81,7 +90,10 @@ pub struct Shape {
 impl Shape {
     /// The request of these descriptors with keys of `digits` digits.
     pub fn new(domain: &str, descriptors: &[Descriptor], digits: usize) -> Self {
-        let mut shape = Self { bytes: vec![0; PREFIX_BYTES], holes: Vec::new() };
+        let mut shape = Self {
+            bytes: vec![0; PREFIX_BYTES],
+            holes: Vec::new(),
+        };
         if !domain.is_empty() {
             shape.length_delimited(DOMAIN, domain.len());
             shape.bytes.extend_from_slice(domain.as_bytes());
@@ -131,7 +143,8 @@ impl Shape {
             match piece {
                 Piece::Literal(literal) => self.bytes.extend_from_slice(literal.as_bytes()),
                 Piece::Key(width) => {
-                    self.bytes.resize(self.bytes.len() + width.saturating_sub(digits), b'0');
+                    self.bytes
+                        .resize(self.bytes.len() + width.saturating_sub(digits), b'0');
                     self.holes.push(self.bytes.len());
                     self.bytes.resize(self.bytes.len() + digits, b'0');
                 }
@@ -163,18 +176,26 @@ mod tests {
         assert_eq!(text.len(2), "user-0042/42".len());
         assert!(text.has_key());
         assert!(!Text::parse("plain").expect("valid").has_key());
-        for bad in ["{", "}", "{key", "{keys}", "{key:}", "{key:65}", "{key:-1}", "a{b}c", "{{key}}"] {
+        for bad in [
+            "{", "}", "{key", "{keys}", "{key:}", "{key:65}", "{key:-1}", "a{b}c", "{{key}}",
+        ] {
             assert!(Text::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn hand_checked_bytes() {
-        let entry = (Text::parse("id").expect("valid"), Text::parse("u{key}").expect("valid"));
+        let entry = (
+            Text::parse("id").expect("valid"),
+            Text::parse("u{key}").expect("valid"),
+        );
         let shape = Shape::new("d", &[vec![entry]], 2);
         let body = b"\x0a\x01d\x12\x0b\x0a\x09\x0a\x02id\x12\x03u42\x18\xac\x02";
         let expected = [&[0, 0, 0, 0, 19], body.as_slice()].concat();
         assert_eq!(shape.message(b"42", Some(300)), expected);
-        assert_eq!(shape.message(b"42", None), [&[0, 0, 0, 0, 16], &body[..16]].concat());
+        assert_eq!(
+            shape.message(b"42", None),
+            [&[0, 0, 0, 0, 16], &body[..16]].concat()
+        );
     }
 }

@@ -70,7 +70,10 @@ mod tests {
             (b"", Code::Unknown),
             (b"\x08\x07", Code::Unknown),
             (b"\x12\x02\x08\x02\x08\x01\x2a\x01x", Code::Ok),
-            (b"\x3d\x01\x02\x03\x04\x39\x01\x02\x03\x04\x05\x06\x07\x08\x08\x02", Code::OverLimit),
+            (
+                b"\x3d\x01\x02\x03\x04\x39\x01\x02\x03\x04\x05\x06\x07\x08\x08\x02",
+                Code::OverLimit,
+            ),
         ];
         for (body, code) in table {
             assert_eq!(overall_code(&framed(body)), Ok(code), "{body:?}");

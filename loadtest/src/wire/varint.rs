@@ -34,7 +34,6 @@ pub fn take(input: &mut &[u8]) -> Option<u64> {
     None
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "masked to 7 bits")]
 fn low_bits(value: u64) -> u8 {
     (value & 0x7f) as u8
 }
@@ -52,7 +51,10 @@ mod tests {
             (128, &[0x80, 0x01]),
             (300, &[0xac, 0x02]),
             (u64::from(u32::MAX), &[0xff, 0xff, 0xff, 0xff, 0x0f]),
-            (u64::MAX, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
+            (
+                u64::MAX,
+                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+            ),
         ];
         for (value, bytes) in table {
             let mut out = Vec::new();

@@ -22,9 +22,6 @@ use super::diagnostic::{Diagnostic, Report};
 use super::yaml;
 pub use super::yaml::Bounds;
 
-/// The longest window of a limit in seconds, unit × multiplier: 100 years of 365 days.
-pub const WINDOW_MAX_S: u64 = 100 * 365 * 86_400;
-
 /// One file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyFile {
@@ -82,7 +79,7 @@ pub struct RateLimitNode {
     pub replaces: Vec<String>,
     /// How it is counted, if the file says.
     pub algorithm: Option<Algorithm>,
-    /// How many units its window has, if the file says; at least 1, the window at most [`WINDOW_MAX_S`].
+    /// How many units its window has, if the file says; at least 1, the window at most [`Unit::WINDOW_S_MAX`].
     pub unit_multiplier: Option<u32>,
     /// The size of the token bucket, if the file says; at least 1.
     pub burst: Option<u32>,

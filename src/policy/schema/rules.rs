@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::names::{DidYouMean, Named};
 use super::raw::{Field, RawDescriptor, RawRateLimit, RawReplaces, RawRoot};
 use super::wildcard::{Level, Pattern};
-use super::{Algorithm, ChargeRule, DescriptorNode, PolicyFile, RateLimitNode, Scope, Unit, WINDOW_MAX_S};
+use super::{Algorithm, ChargeRule, DescriptorNode, PolicyFile, RateLimitNode, Scope, Unit};
 use crate::policy::diagnostic::{Place, Quoted, Report};
 
 /// Makes the file of its values; it is only good if the report has no errors.
@@ -276,7 +276,8 @@ impl Checker<'_, '_> {
     fn window(&mut self, raw: &RawRateLimit, unit: Option<Unit>) {
         if let (Some(unit), Some(multiplier), Some(place)) =
             (unit, raw.unit_multiplier.value, raw.unit_multiplier.place)
-            && unit.seconds() * u64::from(multiplier) > WINDOW_MAX_S
+            && multiplier > 0
+            && unit.window_s(multiplier).is_none()
         {
             let unit = unit.name();
             self.report.error(

@@ -53,7 +53,10 @@ pub enum SourceError {
 pub fn read(path: &Path, bounds: FileBounds) -> Result<Vec<SourceFile>, SourceError> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => SourceError::Missing(path.to_owned()),
-        _ => SourceError::Unreadable { path: path.to_owned(), error },
+        _ => SourceError::Unreadable {
+            path: path.to_owned(),
+            error,
+        },
     };
     let mut paths = Vec::new();
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
@@ -62,14 +65,20 @@ pub fn read(path: &Path, bounds: FileBounds) -> Result<Vec<SourceFile>, SourceEr
         paths.push(path.to_owned());
     }
     paths.sort();
-    Ok(paths.iter().map(|path| read_one(path, bounds.bytes_max)).collect())
+    Ok(paths
+        .iter()
+        .map(|path| read_one(path, bounds.bytes_max))
+        .collect())
 }
 
 fn list(dir: &Path, bounds: FileBounds, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), SourceError> {
     if depth > DEPTH_MAX {
         return Err(SourceError::TooDeep(dir.to_owned()));
     }
-    let unreadable = |error| SourceError::Unreadable { path: dir.to_owned(), error };
+    let unreadable = |error| SourceError::Unreadable {
+        path: dir.to_owned(),
+        error,
+    };
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
@@ -83,7 +92,10 @@ fn list(dir: &Path, bounds: FileBounds, depth: usize, paths: &mut Vec<PathBuf>) 
             _ => paths.push(path),
         }
         if paths.len() > bounds.files_max {
-            return Err(SourceError::TooMany { path: dir.to_owned(), max: bounds.files_max });
+            return Err(SourceError::TooMany {
+                path: dir.to_owned(),
+                max: bounds.files_max,
+            });
         }
     }
     Ok(())
@@ -93,11 +105,17 @@ fn read_one(path: &Path, bytes_max: u64) -> SourceFile {
     let content = (|| {
         let file = fs::File::open(path).map_err(|error| error.to_string())?;
         let mut bytes = Vec::new();
-        file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        file.take(bytes_max.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| error.to_string())?;
         if bytes.len() as u64 > bytes_max {
             return Err(format!("file is larger than {bytes_max} bytes"));
         }
-        String::from_utf8(bytes).map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
+        String::from_utf8(bytes)
+            .map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
     })();
-    SourceFile { path: path.to_string_lossy().into(), content }
+    SourceFile {
+        path: path.to_string_lossy().into(),
+        content,
+    }
 }

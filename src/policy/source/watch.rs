@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 /// Reports that come within this time of each other are one.
-const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE: Duration = Duration::from_millis(100);
 /// Reports are held back for this many settle times at most.
 const SETTLES_MAX: usize = 8;
 
@@ -52,8 +53,13 @@ impl Watch {
     #[must_use]
     pub fn new(path: &Path) -> Self {
         let (sender, reports) = sync_channel(1);
-        let mut watch =
-            Self { path: path.to_owned(), reports, poke: Poke(sender), watcher: None, watched: BTreeSet::new() };
+        let mut watch = Self {
+            path: path.to_owned(),
+            reports,
+            poke: Poke(sender),
+            watcher: None,
+            watched: BTreeSet::new(),
+        };
         watch.renew();
         watch
     }
@@ -86,7 +92,10 @@ impl Watch {
         }
         let poke = self.poke.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if !matches!(event, Ok(notify::Event { kind: EventKind::Access(_), .. })) {
+            // Reading is no change, but closing after a write is the end of one.
+            let written = AccessKind::Close(AccessMode::Write);
+            let read = |kind: &EventKind| matches!(kind, EventKind::Access(access) if *access != written);
+            if !event.is_ok_and(|event| read(&event.kind)) {
                 poke.poke();
             }
         });
@@ -120,7 +129,9 @@ fn places(path: &Path) -> BTreeSet<PathBuf> {
             places.insert(parent(part));
         }
     }
-    let Ok(real) = path.canonicalize() else { return places };
+    let Ok(real) = path.canonicalize() else {
+        return places;
+    };
     if real.is_dir() {
         below(&real, 0, &mut places);
     } else {
@@ -132,7 +143,9 @@ fn places(path: &Path) -> BTreeSet<PathBuf> {
 
 fn below(dir: &Path, depth: usize, places: &mut BTreeSet<PathBuf>) {
     places.insert(dir.to_owned());
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
     for entry in entries.flatten() {
         let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
         let path = entry.path();

@@ -27,11 +27,25 @@ pub struct Service {
 impl Service {
     /// Starts an instance on these policies, with further settings as environment variables, and waits until it is ready.
     pub fn start(policies: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_until(Some(policies), settings, "/readyz")
+    }
+
+    /// The same for policies that will not let it become ready: waits until it answers at all.
+    pub fn start_unready(policies: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_until(Some(policies), settings, "/livez")
+    }
+
+    /// The same with policies from where the settings say.
+    pub fn start_without_policies(settings: &[(&str, &str)]) -> Self {
+        Self::start_until(None, settings, "/readyz")
+    }
+
+    fn start_until(policies: Option<&Path>, settings: &[(&str, &str)], path: &str) -> Self {
         let mut output = String::new();
         for _ in 0..START_ATTEMPTS {
             let mut service = Self::spawn(policies, settings);
             let address = service.http;
-            let ready = || http::get(address, "/readyz", &[]).is_ok_and(|response| response.status == 200);
+            let ready = || http::get(address, path, &[]).is_ok_and(|response| response.status == 200);
             match service.process.wait_ready(READY_WITHIN, ready) {
                 Ok(()) => return service,
                 Err(text) => output = text,
@@ -40,7 +54,7 @@ impl Service {
         panic!("ratekeeper ended instead of serving:\n{output}");
     }
 
-    fn spawn(policies: &Path, settings: &[(&str, &str)]) -> Self {
+    fn spawn(policies: Option<&Path>, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("no temporary directory");
         let (grpc_port, http_port, debug_port) = (free_port(), free_port(), free_port());
         let mut command = Command::new(env!("CARGO_BIN_EXE_ratekeeper"));
@@ -61,7 +75,10 @@ impl Service {
             command.env(name, port.to_string());
         }
         command.envs(settings.iter().copied());
-        command.arg("serve").arg("--policies").arg(policies);
+        command.arg("serve");
+        if let Some(policies) = policies {
+            command.arg("--policies").arg(policies);
+        }
         let process = Process::spawn("ratekeeper", dir.path(), &mut command);
         Self {
             process,
@@ -89,6 +106,11 @@ impl Service {
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.process.terminate();
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.process.signal("HUP");
     }
 
     /// Waits for the end of the process; panics after `within`.

@@ -1,0 +1,6 @@
+mod args;
+mod plan;
+mod values;
+
+pub use args::Args;
+pub use plan::{AuditPlan, Load, Plan};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -131,6 +131,8 @@ impl App {
     }
 
     async fn serve(self) -> anyhow::Result<()> {
+        // Before anything else: a signal that comes early must not end the process the hard way.
+        let mut signals = Signals::new()?;
         let (stop_sender, stop) = watch::channel(false);
         let (reporter, grpc_health) = tonic_health::server::health_reporter();
         report_serving(&reporter, *self.health.serving().borrow()).await;
@@ -172,7 +174,7 @@ impl App {
             tokio::spawn(reload_tls(Arc::clone(tls)));
         }
 
-        wait_for_end(&reload).await?;
+        signals.wait_for_end(&reload).await;
         self.drain(&stop_sender, workers.threads).await;
         reload.stop();
         // It ends by itself after the load it is at; nothing waits for that.
@@ -258,7 +260,7 @@ impl App {
                 reloader.run(poll, &stop, |status, ok| {
                     telemetry
                         .process
-                        .loaded(ok, status.domains, status.rules, status.files_in_error.len());
+                        .loaded(ok, status.domains, status.rules, status.errors.len());
                     health.set_policies(status.clone());
                 });
             });
@@ -305,16 +307,30 @@ impl App {
     }
 }
 
-/// Waits for SIGTERM or SIGINT; SIGHUP loads the policies meanwhile.
-async fn wait_for_end(reload: &ReloadHandle) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload.reload(),
+/// The signals that the process listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT; SIGHUP loads the policies meanwhile.
+    async fn wait_for_end(&mut self, reload: &ReloadHandle) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload.reload(),
+            }
         }
     }
 }
@@ -343,8 +359,8 @@ async fn upkeep(clock: Clock, stores: Stores, telemetry: Arc<Telemetry>, loads: 
     loop {
         tokio::time::sleep(UPKEEP).await;
         let now = clock.now_us();
-        stores.memory.sweep(now);
-        stores.local.sweep(now);
+        stores.memory.sweep_part(now);
+        stores.local.sweep_part(now);
         let count = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
         let (memory, local) = (stores.memory.stats(), stores.local.stats());
         telemetry.process.store(
@@ -367,8 +383,12 @@ async fn upkeep(clock: Clock, stores: Stores, telemetry: Arc<Telemetry>, loads: 
 async fn reload_tls(tls: Arc<Tls>) {
     loop {
         tokio::time::sleep(TLS_POLL).await;
-        if let Err(error) = tls.reload() {
-            tracing::error!(%error, "tls files can't be read, the last good ones stay in force");
+        match tls.reload() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("tls files changed, new connections get the new ones"),
+            Err(error) => {
+                tracing::error!(%error, "tls files can't be read, the last good ones stay in force")
+            }
         }
     }
 }

@@ -77,8 +77,11 @@ impl Decider {
         let now = self.clock.now_us();
         let snapshot = self.snapshot.load();
         let answer = match snapshot.look_up(request.domain()) {
-            Lookup::NotLoaded => return Err(NotReady::NoPolicies),
-            Lookup::InError => return Err(NotReady::DomainInError(request.domain().to_owned())),
+            Lookup::NotLoaded => return Err(self.not_ready(transport, NotReady::NoPolicies)),
+            Lookup::InError => {
+                let domain = request.domain().to_owned();
+                return Err(self.not_ready(transport, NotReady::DomainInError(domain)));
+            }
             Lookup::Unknown => {
                 self.telemetry.requests.domain_not_found.increment(1);
                 let statuses = request.descriptors().iter().map(|_| Status::default()).collect();
@@ -96,6 +99,11 @@ impl Decider {
             .duration
             .record(std::time::Duration::from_micros(spent_us));
         Ok(answer)
+    }
+
+    fn not_ready(&self, transport: Transport, why: NotReady) -> NotReady {
+        self.telemetry.requests.unavailable(transport);
+        why
     }
 
     async fn decide_in(&self, domain: &DomainPolicy, request: &Request<'_>, now: u64) -> Answer {
@@ -141,7 +149,6 @@ impl Decider {
             denied,
             ..Answer::default()
         };
-        let mut would_deny = false;
         answer.statuses.reserve_exact(plan.subjects.len());
         for subject in &plan.subjects {
             let status = match subject {
@@ -164,7 +171,6 @@ impl Decider {
                     let verdict = batch.verdicts.get(*charge).copied().unwrap_or(unknown);
                     observe(series, batch, *charge, verdict);
                     let shadow = rule.is_some_and(|rule| rule.shadow);
-                    would_deny |= verdict.over && !shadow;
                     Status {
                         over: verdict.over && !shadow,
                         current_limit: Some(CurrentLimit {
@@ -182,7 +188,7 @@ impl Decider {
             };
             answer.statuses.push(status);
         }
-        if self.options.shadow_mode && would_deny {
+        if !denied && (plan.local.outcome.would_deny || plan.global.outcome.would_deny) {
             self.telemetry.requests.global_shadow.increment(1);
         }
         self.decorate(request, plan, &mut answer);

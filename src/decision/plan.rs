@@ -49,20 +49,23 @@ pub(super) struct Planner<'a, 'p> {
 }
 
 impl<'p> Planner<'_, 'p> {
-    /// Plans the request. Names that a matched rule `replaces` are known only when all descriptors are matched, so a request
-    /// that meets such rules is planned twice.
+    /// Plans the request. Names that a matched rule `replaces` are known only when all descriptors are matched, so in a domain
+    /// that has such rules all of them are matched once before.
     pub fn plan(&self) -> Plan<'p> {
-        let plan = self.plan_without(&[]);
         let mut replaced: SmallVec<[&Arc<str>; 4]> = SmallVec::new();
-        for subject in &plan.subjects {
-            let (Subject::Free { rule, .. } | Subject::Limited { rule, .. }) = subject;
-            replaced.extend(rule.iter().flat_map(|rule| rule.replaces.iter()));
+        if self.domain.has_replaces() {
+            let mut composite = String::new();
+            let mut path = Path::new();
+            for descriptor in self.request.descriptors() {
+                // An override takes the place of the rule, with all that the rule says.
+                if descriptor.limit.is_none_or(|limit| limit.window_s().is_none()) {
+                    let entries = self.request.entries(descriptor);
+                    let rule = self.domain.find(entries, &mut composite, &mut path);
+                    replaced.extend(rule.iter().flat_map(|rule| rule.replaces.iter()));
+                }
+            }
         }
-        if replaced.is_empty() {
-            plan
-        } else {
-            self.plan_without(&replaced)
-        }
+        self.plan_without(&replaced)
     }
 
     fn plan_without(&self, replaced: &[&Arc<str>]) -> Plan<'p> {
@@ -143,7 +146,9 @@ impl<'p> Planner<'_, 'p> {
         } else {
             &mut plan.global
         };
-        let id = rule.map_or_else(|| rule_id(self.domain.name(), ""), |rule| rule.id);
+        let rule_id = rule.map_or_else(|| rule_id(self.domain.name(), ""), |rule| rule.id);
+        // Overrides of a domain differ in their windows; counters that stand in for many must not mix them.
+        let id = rule_id.wrapping_mul(31).wrapping_add(numbers.limit.window_us());
         let counter = batch.keys.add(id, |out| {
             self.write_key(out, entries, rule.is_none(), &numbers, path)
         });

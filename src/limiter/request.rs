@@ -110,6 +110,8 @@ pub struct Prior {
 pub struct Outcome {
     /// The request is denied, by this part or the other.
     pub denied: bool,
+    /// The same, had nothing been told never to deny.
+    pub would_deny: bool,
     /// Quota limits among these charges, without the other part's.
     pub quota_limits: u32,
     /// How many of them are over.
@@ -174,7 +176,8 @@ pub fn decide<C: Counters + ?Sized>(
     let quota_limits = outcome.quota_limits.saturating_add(prior.quota_limits);
     let quota_over = outcome.quota_over.saturating_add(prior.quota_over);
     let quota_denies = quota_limits > 0 && quota_over >= quota_limits;
-    outcome.denied = !prior.never_deny && (prior.denied || enforced_over || quota_denies);
+    outcome.would_deny = prior.denied || enforced_over || quota_denies;
+    outcome.denied = outcome.would_deny && !prior.never_deny;
     for (charge, verdict) in charges.iter().zip(&mut verdicts[first..]) {
         book(now, charge, counters, outcome.denied, verdict);
     }

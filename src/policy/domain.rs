@@ -73,6 +73,7 @@ pub struct DomainPolicy {
     index: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
     rules: usize,
+    has_replaces: bool,
 }
 
 impl DomainPolicy {
@@ -93,6 +94,7 @@ impl DomainPolicy {
             index: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
             rules: 0,
+            has_replaces: false,
         }
     }
 
@@ -106,6 +108,12 @@ impl DomainPolicy {
     #[must_use]
     pub fn rules_len(&self) -> usize {
         self.rules
+    }
+
+    /// Whether a rule puts others out of force.
+    #[must_use]
+    pub fn has_replaces(&self) -> bool {
+        self.has_replaces
     }
 
     /// All rules in the order of the files.
@@ -138,6 +146,7 @@ impl DomainPolicy {
         }
         self.nodes[parent as usize].has_children = true;
         self.rules += usize::from(rule.is_some());
+        self.has_replaces |= rule.as_ref().is_some_and(|rule| !rule.replaces.is_empty());
         self.nodes.push(Node {
             parent,
             has_children: false,

@@ -123,8 +123,11 @@ impl Reloader {
                 Vec::new()
             }
             Err(error) => {
-                tracing::error!(%error, "policies can't be read, the last good ones stay in force");
-                self.status.errors = vec![error.to_string()];
+                let errors = vec![error.to_string()];
+                if self.status.errors != errors {
+                    tracing::error!(%error, "policies can't be read, the last good ones stay in force");
+                }
+                self.status.errors = errors;
                 return false;
             }
         };

@@ -254,7 +254,7 @@ pub static GROUPS: &[Group] = &[
             "least serious level to log; the reference server has warn, which hides the start")
             .reference("LOG_LEVEL"),
         set("log.format", Kind::Choice(LOG_FORMATS), "text", "form of a log line").reference("LOG_FORMAT"),
-        set("metrics.max_series", Kind::Integer(1, 1_000_000), "10_000", "time series that rules may make"),
+        set("metrics.max_series", Kind::Integer(1, 1_000_000), "10_000", "limits (pairs of domain and path) with metrics of their own, six time series each; further ones share one"),
         set("extra_tags", Kind::Map, "", "labels to add to all metrics").reference("EXTRA_TAGS"),
     ]},
 ];

@@ -41,6 +41,11 @@ impl LocalStore {
         self.buckets.sweep(now.saturating_sub(self.origin));
     }
 
+    /// Does a part of that; to be called every second.
+    pub fn sweep_part(&self, now: Micros) {
+        self.buckets.sweep_part(now.saturating_sub(self.origin));
+    }
+
     /// The number of buckets held.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -52,6 +52,11 @@ impl MemoryStore {
         self.table.sweep(now);
     }
 
+    /// Does a part of that; to be called every second.
+    pub fn sweep_part(&self, now: Micros) {
+        self.table.sweep_part(now);
+    }
+
     /// Decides a batch at once.
     pub fn decide_now(&self, batch: &mut Batch) {
         let mut held = Held::new(&self.table, batch);

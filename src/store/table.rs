@@ -2,13 +2,13 @@
 //!
 //! Keys are 128-bit fingerprints by SipHash under a random key of the process, so that nobody outside can find two keys that
 //! share a counter. A shard is a hash index over a list of slots, which at the same time form a list by last use. A slot costs
-//! 80 bytes and the index 5 to 10 more; a sliding window adds 16 bytes an entry.
+//! 64 bytes and the index 5 to 10 more; a sliding window adds 16 bytes an entry.
 //!
 //! Counters that have run out leave by a sweep of a few slots on each insertion and by [`Table::sweep`]; when a shard is full
 //! all the same, the least recently used counter goes, or ([`WhenFull::Overflow`]) new keys share one counter a rule.
 
 use std::hash::Hasher as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashTable;
@@ -46,6 +46,7 @@ pub(super) struct Table {
     shards: Box<[Mutex<Shard>]>,
     seed: (u64, u64),
     when_full: WhenFull,
+    next_sweep: AtomicUsize,
     pub(super) stats: TableStats,
 }
 
@@ -83,6 +84,7 @@ impl Table {
             shards: (0..shards).map(|_| Mutex::new(Shard::new(slots_max))).collect(),
             seed: (seed(1), seed(2)),
             when_full,
+            next_sweep: AtomicUsize::new(0),
             stats: TableStats::default(),
         }
     }
@@ -105,8 +107,8 @@ impl Table {
     }
 
     pub(super) fn shard_of(&self, key: Fingerprint) -> usize {
-        // The low bits choose the slot within the shard, the high ones the shard.
-        ((key >> 64) as usize) & (self.shards.len() - 1)
+        // The low bits choose the place within the shard.
+        usize::try_from((key >> 64) % self.shards.len() as u128).unwrap_or_default()
     }
 
     pub(super) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
@@ -133,17 +135,34 @@ impl Table {
         (0..self.shards.len()).map(|shard| self.lock(shard).bytes()).sum()
     }
 
+    /// Looks at some shards, in turn: at about a sixteenth of all counters, and at 65,536 if there are fewer.
+    pub(super) fn sweep_part(&self, now: Micros) {
+        let mut left = (self.len() / 16).max(65_536);
+        for _ in 0..self.shards.len() {
+            let shard = self.next_sweep.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+            left = left.saturating_sub(self.lock(shard).slots.len() + 64);
+            self.sweep_shard(shard, now);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
     /// Removes counters that have run out. Holds each shard's lock for at most 1,024 slots at a time.
     pub(super) fn sweep(&self, now: Micros) {
         for shard in 0..self.shards.len() {
-            let mut left = self.lock(shard).slots.len();
-            while left > 0 {
-                let step = left.min(1_024);
-                self.lock(shard).sweep(now, u32::try_from(step).unwrap_or(1_024));
-                left -= step;
-            }
-            self.lock(shard).give_memory_back();
+            self.sweep_shard(shard, now);
         }
+    }
+
+    fn sweep_shard(&self, shard: usize, now: Micros) {
+        let mut left = self.lock(shard).slots.len();
+        while left > 0 {
+            let step = left.min(1_024);
+            self.lock(shard).sweep(now, u32::try_from(step).unwrap_or(1_024));
+            left -= step;
+        }
+        self.lock(shard).give_memory_back();
     }
 }
 
@@ -216,7 +235,7 @@ impl Shard {
 
     fn find(&self, key: Fingerprint) -> Option<u32> {
         self.index
-            .find(key as u64, |slot| self.slots[*slot as usize].key == key)
+            .find(low_bits(key), |slot| self.slots[*slot as usize].key == key)
             .copied()
     }
 
@@ -232,7 +251,7 @@ impl Shard {
         self.link_newest(slot);
         let slots = &self.slots;
         self.index
-            .insert_unique(key as u64, slot, |slot| slots[*slot as usize].key as u64);
+            .insert_unique(low_bits(key), slot, |slot| low_bits(slots[*slot as usize].key));
         slot
     }
 
@@ -240,13 +259,13 @@ impl Shard {
     fn remove(&mut self, slot: u32) {
         self.unlink(slot);
         let key = self.slots[slot as usize].key;
-        if let Ok(found) = self.index.find_entry(key as u64, |at| *at == slot) {
+        if let Ok(found) = self.index.find_entry(low_bits(key), |at| *at == slot) {
             found.remove();
         }
         let last = u32::try_from(self.slots.len() - 1).unwrap_or(NONE);
         if last != slot {
             let moved = self.slots[last as usize].key;
-            if let Some(at) = self.index.find_mut(moved as u64, |at| *at == last) {
+            if let Some(at) = self.index.find_mut(low_bits(moved), |at| *at == last) {
                 *at = slot;
             }
             let (newer, older) = (self.slots[last as usize].newer, self.slots[last as usize].older);
@@ -278,7 +297,7 @@ impl Shard {
             self.slots.shrink_to(self.slots.len() * 2);
             let slots = &self.slots;
             self.index
-                .shrink_to(slots.len() * 2, |slot| slots[*slot as usize].key as u64);
+                .shrink_to(slots.len() * 2, |slot| low_bits(slots[*slot as usize].key));
         }
     }
 
@@ -322,4 +341,9 @@ impl Shard {
             self.slots[slot as usize].newer = newer;
         }
     }
+}
+
+/// What the index within a shard goes by.
+fn low_bits(key: Fingerprint) -> u64 {
+    u64::try_from(key & u128::from(u64::MAX)).unwrap_or_default()
 }

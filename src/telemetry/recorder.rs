@@ -29,12 +29,15 @@ impl Default for TelemetryOptions {
     }
 }
 
+/// A domain, and a limit's path in it.
+type LimitName = (Arc<str>, Box<str>);
+
 /// All metrics of a process. There is no global registry: tests run several side by side.
 pub struct Telemetry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     options: TelemetryOptions,
-    limits: RwLock<HashMap<(Arc<str>, Box<str>), Arc<LimitSeries>>>,
+    limits: RwLock<HashMap<LimitName, Arc<LimitSeries>>>,
     other: Arc<LimitSeries>,
     /// Metrics of requests.
     pub requests: RequestSeries,

@@ -11,6 +11,7 @@ pub(super) const DURATION_BUCKETS_S: [f64; 12] = [
     0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
 ];
 const INVALID: &str = "ratekeeper_invalid_requests_total";
+const UNAVAILABLE: &str = "ratekeeper_unavailable_requests_total";
 const DOMAIN_NOT_FOUND: &str = "ratekeeper_domain_not_found_total";
 const OVERRIDES_IGNORED: &str = "ratekeeper_overrides_ignored_total";
 const GLOBAL_SHADOW: &str = "ratekeeper_global_shadow_mode_total";
@@ -38,6 +39,7 @@ pub(super) fn describe() {
         "Time from a decoded request to its answer"
     );
     describe_counter!(INVALID, Unit::Count, "Requests refused as invalid");
+    describe_counter!(UNAVAILABLE, Unit::Count, "Requests whose policies are not there");
     describe_counter!(
         DOMAIN_NOT_FOUND,
         Unit::Count,
@@ -92,6 +94,7 @@ pub enum Transport {
 pub struct RequestSeries {
     decided: [[Counter; 2]; 2],
     invalid: [Counter; 2],
+    unavailable: [Counter; 2],
     /// From a decoded request to its answer.
     pub duration: Histogram,
     /// Requests for a domain that no policy names.
@@ -110,6 +113,7 @@ impl RequestSeries {
                 ["ok", "over_limit"].map(|code| counter!(REQUESTS, "transport" => transport, "code" => code))
             }),
             invalid: names.map(|transport| counter!(INVALID, "transport" => transport)),
+            unavailable: names.map(|transport| counter!(UNAVAILABLE, "transport" => transport)),
             duration: histogram!(DURATION),
             domain_not_found: counter!(DOMAIN_NOT_FOUND),
             overrides_ignored: counter!(OVERRIDES_IGNORED),
@@ -120,6 +124,11 @@ impl RequestSeries {
     /// Counts a decision.
     pub fn decided(&self, transport: Transport, denied: bool) {
         self.decided[transport as usize][usize::from(denied)].increment(1);
+    }
+
+    /// Counts a request whose policies are not there.
+    pub fn unavailable(&self, transport: Transport) {
+        self.unavailable[transport as usize].increment(1);
     }
 
     /// Counts a request that was refused as invalid.

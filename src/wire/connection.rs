@@ -1,4 +1,4 @@
-//! An accepted connection: TCP, TLS over TCP, or a unix socket.
+//! An accepted connection: TCP or a unix socket, with or without TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -49,6 +49,8 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// A unix socket.
     Unix(UnixStream),
+    /// TLS over a unix socket.
+    TlsUnix(Box<TlsStream<UnixStream>>),
 }
 
 /// A connection as tonic takes it.
@@ -81,6 +83,7 @@ macro_rules! each {
             Stream::Tcp($stream) => $call,
             Stream::Tls($stream) => $call,
             Stream::Unix($stream) => $call,
+            Stream::TlsUnix($stream) => $call,
         }
     };
 }
@@ -117,6 +120,7 @@ impl AsyncWrite for Connection {
             Stream::Tcp(stream) => stream.is_write_vectored(),
             Stream::Tls(stream) => stream.is_write_vectored(),
             Stream::Unix(stream) => stream.is_write_vectored(),
+            Stream::TlsUnix(stream) => stream.is_write_vectored(),
         }
     }
 }

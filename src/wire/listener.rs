@@ -108,7 +108,9 @@ pub async fn deal(
             }
         };
         let open: usize = workers.iter().map(|worker| worker.load.get()).sum();
-        let least = workers.iter().min_by_key(|worker| worker.load.get());
+        // A worker that ended takes no connections; its load would look like the least.
+        let running = workers.iter().filter(|worker| !worker.queue.is_closed());
+        let least = running.min_by_key(|worker| worker.load.get());
         let given = match least {
             Some(worker) if open < connections_max => {
                 worker.queue.try_send((accepted, worker.load.ticket())).is_ok()

@@ -1,11 +1,14 @@
 //! TLS on the gRPC port, with certificates that are read again when their files change.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -54,6 +57,8 @@ pub struct Tls {
     files: TlsFiles,
     san: Option<ServerName<'static>>,
     config: ArcSwap<ServerConfig>,
+    /// What the files held when they were last looked at, so that an unchanged one keeps its sessions.
+    seen: AtomicU64,
 }
 
 impl Tls {
@@ -74,26 +79,40 @@ impl Tls {
                 "a client san needs a client ca, else nothing checks it".to_owned(),
             ));
         }
+        let seen = AtomicU64::new(fingerprint(&files));
         let config = ArcSwap::from_pointee(read(&files)?);
-        Ok(Self { files, san, config })
+        Ok(Self {
+            files,
+            san,
+            config,
+            seen,
+        })
     }
 
-    /// Reads the files again; the old ones stay in force if that fails. New connections get the new ones.
+    /// Reads the files again if they changed, and says so; the old ones stay in force if that fails. New connections get the
+    /// new ones.
     ///
     /// # Errors
-    /// Files that can't be read or do not fit together.
-    pub fn reload(&self) -> Result<(), TlsError> {
+    /// Files that can't be read or do not fit together, each time they change to such.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let now = fingerprint(&self.files);
+        if self.seen.swap(now, Ordering::Relaxed) == now {
+            return Ok(false);
+        }
         self.config.store(Arc::new(read(&self.files)?));
-        Ok(())
+        Ok(true)
     }
 
     /// Does the server's part of a handshake.
     ///
     /// # Errors
     /// A client that is too slow, speaks no TLS, or whose certificate does not do.
-    pub async fn accept(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+    pub async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, TlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let acceptor = TlsAcceptor::from(self.config.load_full());
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp));
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
         let stream = match handshake.await {
             Ok(done) => done.map_err(|error| TlsError::Handshake(error.to_string()))?,
             Err(_) => return Err(TlsError::Handshake("took too long".to_owned())),
@@ -112,6 +131,18 @@ impl Tls {
         }
         Ok(stream)
     }
+}
+
+/// Of the files' contents; what can't be read counts as empty.
+fn fingerprint(files: &TlsFiles) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        std::fs::read(path).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {

@@ -18,7 +18,7 @@ use super::connection::{Connection, Load, Stream, Ticket};
 use super::listener::{Accepted, WorkerPort};
 use super::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use super::service::Service;
-use super::tls::Tls;
+use super::tls::{Tls, TlsError};
 use crate::telemetry::Telemetry;
 
 /// Connections that wait for a worker; more are refused.
@@ -138,30 +138,32 @@ async fn pump(
                 continue;
             }
         };
-        match (stream, &tls) {
-            (Stream::Tcp(tcp), Some(tls)) => {
-                let (tls, incoming, telemetry) = (Arc::clone(tls), incoming.clone(), Arc::clone(&telemetry));
-                tokio::spawn(async move {
-                    match tls.accept(tcp).await {
-                        Ok(stream) => {
-                            let connection = Connection::new(Stream::Tls(Box::new(stream)), ticket);
-                            // A closed channel is a server that has ended.
-                            let _ = incoming.send(Ok(connection)).await;
-                        }
-                        Err(error) => {
-                            telemetry.process.refused_tls.increment(1);
-                            tracing::debug!(%error, "connection refused");
-                        }
-                    }
-                });
+        let Some(tls) = &tls else {
+            if incoming.send(Ok(Connection::new(stream, ticket))).await.is_err() {
+                return;
             }
-            (stream, _) => {
-                if incoming.send(Ok(Connection::new(stream, ticket))).await.is_err() {
-                    return;
+            continue;
+        };
+        let (tls, incoming, telemetry) = (Arc::clone(tls), incoming.clone(), Arc::clone(&telemetry));
+        tokio::spawn(async move {
+            match secure(&tls, stream).await {
+                // A closed channel is a server that has ended.
+                Ok(stream) => drop(incoming.send(Ok(Connection::new(stream, ticket))).await),
+                Err(error) => {
+                    telemetry.process.refused_tls.increment(1);
+                    tracing::debug!(%error, "connection refused");
                 }
             }
-        }
+        });
     }
+}
+
+async fn secure(tls: &Tls, stream: Stream) -> Result<Stream, TlsError> {
+    Ok(match stream {
+        Stream::Tcp(stream) => Stream::Tls(Box::new(tls.accept(stream).await?)),
+        Stream::Unix(stream) => Stream::TlsUnix(Box::new(tls.accept(stream).await?)),
+        secured => secured,
+    })
 }
 
 fn bind(accepted: Accepted) -> io::Result<Stream> {

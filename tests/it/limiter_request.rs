@@ -188,6 +188,7 @@ fn two_parts_decide_as_one() {
         outcome,
         Outcome {
             denied: true,
+            would_deny: true,
             quota_limits: 1,
             quota_over: 1
         }
@@ -197,6 +198,7 @@ fn two_parts_decide_as_one() {
         outcome,
         Outcome {
             denied: false,
+            would_deny: false,
             quota_limits: 1,
             quota_over: 1
         }

@@ -128,7 +128,8 @@ fn said(answer: &Answer) -> Said {
         limit: it.current_limit.as_ref().map(|limit| {
             assert_eq!(limit.unit_multiplier, None);
             let name = limit.name.as_deref().unwrap_or_default().to_owned();
-            (limit.requests_per_unit, limit.unit.name(), name)
+            let unit = OURS.iter().position(|unit| *unit == limit.unit).unwrap();
+            (limit.requests_per_unit, UNITS[unit].0, name)
         }),
         remaining: it.remaining,
         reset_s: it.reset_s,

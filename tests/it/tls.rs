@@ -137,7 +137,8 @@ fn new_certificates_are_taken_and_broken_ones_are_not() {
             "the last good one stays in force"
         );
         new.issue(dir.path(), "server", "ratelimit.test");
-        server.reload().unwrap();
+        assert!(server.reload().unwrap());
+        assert!(!server.reload().unwrap(), "what did not change is not read again");
         assert!(handshake(&server, &by_new).await && !handshake(&server, &by_old).await);
     });
 }

@@ -23,12 +23,16 @@ pub struct Pacer {
 
 impl Pacer {
     /// Must be called inside a runtime.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for descriptors that can change or close while registered; an `OwnedFd` can't"
+    )]
     pub fn new(clock: Clock) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         Ok(Self {
             clock,
-            timer: AsyncFd::register_with_interest(timer, Interest::READABLE)?,
+            timer: AsyncFd::with_interest(timer, Interest::READABLE)?,
         })
     }
 

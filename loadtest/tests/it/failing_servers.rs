@@ -10,7 +10,7 @@ use crate::support::load;
 fn every(nth: u64, answer: Answer) -> Stub {
     let seen = AtomicU64::new(0);
     Stub::start(move |_| {
-        if seen.fetch_add(1, Ordering::Relaxed) % nth == 0 {
+        if seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(nth) {
             answer
         } else {
             Answer::Ok

@@ -12,7 +12,7 @@ fn closed_loop_counts_what_the_server_saw() {
     let seen = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&seen);
     let stub = Stub::start(move |_| {
-        if counter.fetch_add(1, Ordering::Relaxed) % 4 == 0 {
+        if counter.fetch_add(1, Ordering::Relaxed).is_multiple_of(4) {
             Answer::OverLimit
         } else {
             Answer::Ok

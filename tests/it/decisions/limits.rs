@@ -1,5 +1,9 @@
 //! The numbers of a status: what is left, and when.
 
+use ratekeeper::limiter::{Algorithm, Charge, Limit, Mode};
+use ratekeeper::store::memory::MemoryStore;
+use ratekeeper::store::{Batch, WhenFull};
+
 use super::*;
 
 /// Answers of one limit over time: (microseconds since the start, hits, over, left, reset).
@@ -112,7 +116,8 @@ fn a_token_bucket_fills_steadily() {
             (10 * SECOND - 1, "", OVER, 0, 1),
             (10 * SECOND, "", OK, 0, 20),
             (30 * SECOND, "*0", OK, 2, 0),
-            (30 * SECOND, "*4", OVER, 0, 40),
+            (30 * SECOND, "*4", OVER, 0, 60),
+            (30 * SECOND, "*0", OVER, 0, 20),
         ],
     );
 }
@@ -164,4 +169,42 @@ descriptors: [{key: 'user*', share_threshold: true, rate_limit: {unit: hour, req
         "values of one key are counted together"
     );
     assert!(!denied("user2=a"), "another key is counted apart");
+}
+
+/// A counter that a request has just made must outlive the making of the request's next one.
+#[test]
+fn new_counters_of_one_request_are_all_kept() {
+    let store = MemoryStore::new(64, WhenFull::Evict);
+    let now = crate::limiter_oracle::NOW;
+    let limit = Limit::new(Algorithm::FixedWindow, 5, HOUR, None);
+    let ask = |names: &[String], now: u64| {
+        let mut batch = Batch {
+            now,
+            ..Batch::default()
+        };
+        for name in names {
+            let counter = batch.keys.add(0, |out| out.push_str(name));
+            let (mode, shadow, quota) = (Mode::Consume, false, false);
+            batch.charges.push(Charge {
+                counter,
+                limit,
+                hits: 1,
+                mode,
+                shadow,
+                quota,
+            });
+        }
+        store.decide_now(&mut batch);
+        batch
+            .verdicts
+            .iter()
+            .map(|verdict| verdict.remaining)
+            .collect::<Vec<_>>()
+    };
+    let names: Vec<String> = (0..20).map(|name| format!("k{name}")).collect();
+    // New ones, ones that exist, and ones that have run out meanwhile together with new ones.
+    assert_eq!(ask(&names[..10], now), [4; 10]);
+    assert_eq!(ask(&names[..10], now), [3; 10]);
+    assert_eq!(ask(&names, now + HOUR), [4; 20]);
+    assert_eq!(ask(&names, now + HOUR), [3; 20]);
 }

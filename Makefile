@@ -19,10 +19,12 @@ demo: ## the same behind a real Envoy, with curl lines to try
 
 test: test-tools lint ## install what is missing, then formatting, clippy and all tests
 	$(CARGO) test
+	cd loadtest && $(CARGO) test
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	cd loadtest && $(CARGO) fmt --check && $(CARGO) clippy --all-targets -- -D warnings
 
 test-tools: ## install what the tests need and this machine lacks
 	scripts/install-test-tools.sh

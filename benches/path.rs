@@ -33,6 +33,7 @@ fn decider(algorithm: &str, requests: u32) -> Decider {
          {{unit: hour, requests_per_unit: {requests}, algorithm: {algorithm}}}\n"
     );
     let defaults = Defaults {
+        on_store_error: ratekeeper::limiter::OnStoreError::Local,
         algorithm: Algorithm::SlidingWindow,
         charge: ChargeRule::Auto,
     };
@@ -89,7 +90,7 @@ fn message(descriptors: usize, id: u64) -> RateLimitRequest {
 /// Memory never waits.
 fn decide(decider: &Decider, message: &RateLimitRequest) -> Answer {
     let request = convert::request(message, &Bounds::default()).unwrap();
-    let mut decision = std::pin::pin!(decider.decide(&request, Transport::Grpc));
+    let mut decision = std::pin::pin!(decider.decide(&request, Transport::Grpc, None));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match decision.as_mut().poll(&mut context) {
         std::task::Poll::Ready(answer) => answer.unwrap(),

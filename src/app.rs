@@ -1,6 +1,9 @@
-//! The composition root: the only file that names concrete stores, sources and listeners.
+//! The composition root: the only place that names concrete stores, sources and listeners.
 //!
 //! [`App::build`] puts the parts together without opening a socket; [`App::run`] opens them, serves, and drains on a signal.
+
+mod options;
+mod stores;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,40 +17,31 @@ use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use self::stores::Stores;
 use crate::admin::health::HealthOptions;
 use crate::admin::{Admin, Health, server};
 use crate::clock::Clock;
-use crate::decision::{Decider, HeaderNames, Options};
-use crate::descriptor::{Bounds, KeyEncoder};
+use crate::decision::Decider;
+use crate::descriptor::KeyEncoder;
+use crate::policy::Snapshot;
 use crate::policy::loader::{Loader, LoaderOptions};
 use crate::policy::reload::{ReloadHandle, Reloader};
-use crate::policy::schema::{self, Algorithm, ChargeRule};
+use crate::policy::schema;
 use crate::policy::source::file::FileBounds;
-use crate::policy::{Defaults, Snapshot};
-use crate::settings::{self, Settings};
-use crate::store::local::LocalStore;
-use crate::store::memory::MemoryStore;
-use crate::store::{Store, WhenFull};
+use crate::settings::Settings;
 use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::wire::HEALTH_SERVICE;
 use crate::wire::connection::Load;
 use crate::wire::json::JsonCodec;
 use crate::wire::listener::{self, Listener, WorkerPort};
 use crate::wire::service::Service;
-use crate::wire::tls::{Tls, TlsFiles};
+use crate::wire::tls::Tls;
 use crate::wire::worker::{self, Services, WorkerOptions};
 
 /// How often stores are swept and metrics folded.
 const UPKEEP: Duration = Duration::from_secs(1);
 /// How often TLS files are read again.
 const TLS_POLL: Duration = Duration::from_secs(10);
-
-/// Counters in this process.
-#[derive(Clone, Debug)]
-struct Stores {
-    memory: Arc<MemoryStore>,
-    local: Arc<LocalStore>,
-}
 
 /// A process, put together.
 #[derive(Debug)]
@@ -86,26 +80,20 @@ impl App {
             needs_a_domain: settings.health.healthy_with_at_least_one_config_loaded,
         }));
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
-        let when_full = match settings.memory.when_full {
-            settings::WhenFull::Evict => WhenFull::Evict,
-            settings::WhenFull::Overflow => WhenFull::Overflow,
-        };
-        let stores = Stores {
-            memory: Arc::new(MemoryStore::new(settings.memory.max_keys, when_full)),
-            local: Arc::new(LocalStore::new(settings.local.max_keys, clock.now_us())),
-        };
+        let stores = Stores::new(&settings, &clock, options::threads(&settings))?;
         let decider = Decider::new(
             Arc::clone(&snapshot),
-            Arc::clone(&stores.memory) as Arc<dyn Store>,
+            Arc::clone(&stores.shared),
             Arc::clone(&stores.local),
             clock.clone(),
-            KeyEncoder::new("rk:").map_err(anyhow::Error::msg)?,
+            KeyEncoder::new(settings.redis.key_prefix.as_deref().unwrap_or_default())
+                .map_err(anyhow::Error::msg)?,
             Arc::clone(&telemetry),
-            decision_options(&settings),
+            options::decision_options(&settings),
         );
-        let service = Service::new(Arc::new(decider), request_bounds(&settings));
+        let service = Service::new(Arc::new(decider), options::request_bounds(&settings));
         let json = JsonCodec::new()?;
-        let tls = tls(&settings.grpc.tls)?.map(Arc::new);
+        let tls = options::tls(&settings.grpc.tls)?.map(Arc::new);
         Ok(Self {
             settings,
             clock,
@@ -143,14 +131,22 @@ impl App {
             ports: Vec::new(),
             threads: Vec::new(),
         };
-        for index in 0..self.threads() {
+        let threads = options::threads(&self.settings);
+        self.stores.attach(threads);
+        for index in 0..threads {
             let services = Services {
                 rate_limit: self.service.clone(),
                 health: grpc_health.clone(),
                 telemetry: Arc::clone(&self.telemetry),
             };
-            let name = format!("grpc-{index}");
-            let (port, thread) = worker::spawn(name, services, self.worker_options(), stop.clone())?;
+            let (name, stores) = (format!("grpc-{index}"), self.stores.clone());
+            let (port, thread) = worker::spawn(
+                name,
+                services,
+                self.worker_options(),
+                stop.clone(),
+                Box::new(move || stores.attach(index)),
+            )?;
             workers.ports.push(port);
             workers.threads.push(thread);
         }
@@ -202,6 +198,7 @@ impl App {
             telemetry: Arc::clone(&self.telemetry),
             service: self.service.clone(),
             json: self.json.clone(),
+            store: Arc::clone(&self.stores.shared),
             snapshot: Arc::clone(&self.snapshot),
             message_bytes_max: self.settings.grpc.max_message_bytes,
         };
@@ -233,7 +230,7 @@ impl App {
     fn start_reloader(&self) -> anyhow::Result<(ReloadHandle, JoinHandle<()>)> {
         let policies = &self.settings.policies;
         let loader = Loader::new(LoaderOptions {
-            defaults: defaults(self.settings.default),
+            defaults: options::defaults(self.settings.default),
             merge_domains: policies.merge_domain_config,
             bounds: schema::Bounds {
                 nodes_max: policies.max_nodes,
@@ -274,13 +271,6 @@ impl App {
             connection_age_grace: grpc.max_connection_age_grace,
             message_bytes_max: grpc.max_message_bytes,
             tls: self.tls.clone(),
-        }
-    }
-
-    fn threads(&self) -> usize {
-        match self.settings.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
         }
     }
 
@@ -359,22 +349,7 @@ async fn upkeep(clock: Clock, stores: Stores, telemetry: Arc<Telemetry>, loads: 
     loop {
         tokio::time::sleep(UPKEEP).await;
         let now = clock.now_us();
-        stores.memory.sweep_part(now);
-        stores.local.sweep_part(now);
-        let count = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
-        let (memory, local) = (stores.memory.stats(), stores.local.stats());
-        telemetry.process.store(
-            false,
-            stores.memory.len(),
-            count(&memory.evicted),
-            count(&memory.overflowed),
-        );
-        telemetry.process.store(
-            true,
-            stores.local.len(),
-            count(&local.evicted),
-            count(&local.overflowed),
-        );
+        stores.upkeep(now, &telemetry);
         telemetry.process.connections(loads.iter().map(Load::get).sum());
         telemetry.upkeep();
     }
@@ -390,67 +365,5 @@ async fn reload_tls(tls: Arc<Tls>) {
                 tracing::error!(%error, "tls files can't be read, the last good ones stay in force")
             }
         }
-    }
-}
-
-fn tls(settings: &settings::Tls) -> anyhow::Result<Option<Tls>> {
-    if !settings.enabled {
-        return Ok(None);
-    }
-    let cert = settings
-        .cert
-        .clone()
-        .context("tls is on, but no certificate is set")?;
-    let key = settings.key.clone().context("tls is on, but no key is set")?;
-    let (client_ca, client_san) = (settings.client_ca.clone(), settings.client_san.clone());
-    Ok(Some(Tls::new(TlsFiles {
-        cert,
-        key,
-        client_ca,
-        client_san,
-    })?))
-}
-
-fn request_bounds(settings: &Settings) -> Bounds {
-    let limits = settings.limits;
-    Bounds {
-        descriptors_max: limits.max_descriptors,
-        entries_max: limits.max_entries,
-        key_bytes_max: limits.max_key_bytes,
-        value_bytes_max: limits.max_value_bytes,
-    }
-}
-
-fn defaults(settings: settings::Defaults) -> Defaults {
-    Defaults {
-        algorithm: match settings.algorithm {
-            settings::DefaultAlgorithm::SlidingWindow => Algorithm::SlidingWindow,
-            settings::DefaultAlgorithm::FixedWindow => Algorithm::FixedWindow,
-            settings::DefaultAlgorithm::TokenBucket => Algorithm::TokenBucket,
-        },
-        charge: match settings.charge {
-            settings::DefaultCharge::Auto => ChargeRule::Auto,
-            settings::DefaultCharge::Admitted => ChargeRule::Admitted,
-            settings::DefaultCharge::Always => ChargeRule::Always,
-        },
-    }
-}
-
-fn decision_options(settings: &Settings) -> Options {
-    let response = &settings.response;
-    let denied_body = response.denied_body.clone().unwrap_or_default();
-    Options {
-        defaults: defaults(settings.default),
-        shadow_mode: settings.shadow_mode,
-        quota_mode: settings.quota_mode,
-        limit_headers: response.headers_enabled.then(|| HeaderNames {
-            limit: response.limit_header.as_str().into(),
-            remaining: response.remaining_header.as_str().into(),
-            reset: response.reset_header.as_str().into(),
-        }),
-        retry_after: response.retry_after,
-        denied_body_is_json: serde_json::from_str::<serde::de::IgnoredAny>(&denied_body).is_ok(),
-        denied_body,
-        dynamic_metadata: response.dynamic_metadata,
     }
 }

@@ -11,9 +11,6 @@ use std::{env, thread};
 
 use stub::{Answer, Stub};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() {
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9090".to_owned());
     let threads = env::args()

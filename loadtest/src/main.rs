@@ -15,10 +15,6 @@ const FAILED: u8 = 1;
 /// There is no result: wrong options, no server.
 const NO_RESULT: u8 = 2;
 
-/// A third less CPU a request than the system's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let args = Args::parse();
     let report = Plan::new(&args).and_then(|plan| {

@@ -14,6 +14,7 @@ use axum::routing::{any, get};
 use super::health::Health;
 use super::rlconfig;
 use crate::policy::Snapshot;
+use crate::store::Store;
 use crate::telemetry::{Telemetry, Transport};
 use crate::wire::json::JsonCodec;
 use crate::wire::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
@@ -30,6 +31,8 @@ pub struct Admin {
     pub service: Service,
     /// Its JSON form.
     pub json: JsonCodec,
+    /// Where counters live.
+    pub store: Arc<dyn Store>,
     /// The policies in force.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Bytes of a `/json` request.
@@ -109,7 +112,7 @@ async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respon
         for error in &policies.errors {
             let _ = writeln!(page, "{error}");
         }
-        page.push_str("store: memory\n");
+        let _ = writeln!(page, "store: {}", admin.store.describe());
     }
     (status, page).into_response()
 }
@@ -140,7 +143,7 @@ async fn json(
             return invalid(error.to_string());
         }
     };
-    let response = match admin.service.answer(&request, Transport::Json).await {
+    let response = match admin.service.answer(&request, Transport::Json, None).await {
         Ok(response) => response,
         Err(error @ Error::Invalid(_)) => return invalid(error.to_string()),
         Err(error @ Error::NotReady(_)) => {

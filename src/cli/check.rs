@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::USAGE;
 use crate::policy::compile::Defaults;
 use crate::policy::loader::{Loader, LoaderOptions};
-use crate::policy::schema::{Algorithm, Bounds, ChargeRule};
+use crate::policy::schema::{Algorithm, Bounds, ChargeRule, OnStoreError};
 use crate::policy::source::file::{self, FileBounds};
 
 pub(super) fn command() -> Command {
@@ -55,6 +55,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
         defaults: Defaults {
             algorithm: Algorithm::SlidingWindow,
             charge: ChargeRule::Auto,
+            on_store_error: OnStoreError::Local,
         },
         merge_domains: matches.get_flag("merge-domain-config"),
         bounds: Bounds::default(),

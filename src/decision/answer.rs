@@ -25,6 +25,8 @@ pub struct Answer {
 pub struct Status {
     /// The descriptor is over its limit.
     pub over: bool,
+    /// The limit denies only together with the request's other quota limits.
+    pub quota: bool,
     /// The limit; `None` if none matched, or an unlimited one.
     pub current_limit: Option<CurrentLimit>,
     /// Hits left after this charge; [`u32::MAX`] for an unlimited rule.

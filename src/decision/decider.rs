@@ -1,6 +1,7 @@
 //! One request, decided.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -69,11 +70,16 @@ impl Decider {
         &self.telemetry
     }
 
-    /// Decides a request: all of its charges together, or none.
+    /// Decides a request: all of its charges together, or none. `budget` is how long the caller can wait.
     ///
     /// # Errors
     /// Policies that are not there. Everything else has an answer.
-    pub async fn decide(&self, request: &Request<'_>, transport: Transport) -> Result<Answer, NotReady> {
+    pub async fn decide(
+        &self,
+        request: &Request<'_>,
+        transport: Transport,
+        budget: Option<Duration>,
+    ) -> Result<Answer, NotReady> {
         let now = self.clock.now_us();
         let snapshot = self.snapshot.load();
         let answer = match snapshot.look_up(request.domain()) {
@@ -90,14 +96,14 @@ impl Decider {
                     ..Answer::default()
                 }
             }
-            Lookup::Found(domain) => self.decide_in(domain, request, now).await,
+            Lookup::Found(domain) => self.decide_in(domain, request, now, budget).await,
         };
         self.telemetry.requests.decided(transport, answer.denied);
         let spent_us = self.clock.now_us().saturating_sub(now);
         self.telemetry
             .requests
             .duration
-            .record(std::time::Duration::from_micros(spent_us));
+            .record(Duration::from_micros(spent_us));
         Ok(answer)
     }
 
@@ -106,7 +112,13 @@ impl Decider {
         why
     }
 
-    async fn decide_in(&self, domain: &DomainPolicy, request: &Request<'_>, now: u64) -> Answer {
+    async fn decide_in(
+        &self,
+        domain: &DomainPolicy,
+        request: &Request<'_>,
+        now: u64,
+        budget: Option<Duration>,
+    ) -> Answer {
         let planner = Planner {
             domain,
             request,
@@ -116,6 +128,7 @@ impl Decider {
             now,
         };
         let mut plan = planner.plan();
+        plan.global.budget_us = budget.map(|budget| u64::try_from(budget.as_micros()).unwrap_or(u64::MAX));
         let denied = self.charge(&mut plan).await;
         self.answer(request, &plan, denied)
     }
@@ -173,6 +186,7 @@ impl Decider {
                     let shadow = rule.is_some_and(|rule| rule.shadow);
                     Status {
                         over: verdict.over && !shadow,
+                        quota: batch.charges[*charge].quota,
                         current_limit: Some(CurrentLimit {
                             requests_per_unit: numbers.requests_per_unit,
                             unit: numbers.unit,

@@ -15,12 +15,13 @@ pub struct HeaderNames {
     pub reset: Arc<str>,
 }
 
-/// The headers of the limit that matters most: the last one that is over, else the first one with the least left.
+/// The headers of the limit that matters most: the last one that is over and denies by itself, else the first one with the
+/// least left.
 pub(super) fn limit_headers(names: &HeaderNames, statuses: &[Status]) -> Vec<Header> {
     let limited = || statuses.iter().filter(|status| status.current_limit.is_some());
     let shown = limited()
         .rev()
-        .find(|status| status.over)
+        .find(|status| status.over && !status.quota)
         .or_else(|| limited().min_by_key(|status| status.remaining));
     let Some((status, limit)) = shown.and_then(|status| Some((status, status.current_limit.as_ref()?)))
     else {
@@ -37,10 +38,20 @@ pub(super) fn limit_headers(names: &HeaderNames, statuses: &[Status]) -> Vec<Hea
     ]
 }
 
-/// `retry-after`: the longest wait of the limits that are over, at least a second.
+/// `retry-after`, at least a second: the longest wait of the limits that deny by themselves; if only quota limits are over, the
+/// shortest of theirs, since one with room is enough.
 pub(super) fn retry_after(statuses: &[Status]) -> Header {
-    let over = statuses.iter().filter(|status| status.over);
-    let wait_s = over.filter_map(|status| status.reset_s).max().unwrap_or(1).max(1);
+    let waits = |quota| {
+        let over = statuses
+            .iter()
+            .filter(move |status| status.over && status.quota == quota);
+        over.filter_map(|status| status.reset_s)
+    };
+    let wait_s = waits(false)
+        .max()
+        .or_else(|| waits(true).min())
+        .unwrap_or(1)
+        .max(1);
     Header {
         name: "retry-after".into(),
         value: wait_s.to_string(),
@@ -63,6 +74,7 @@ mod tests {
         });
         Status {
             over,
+            quota: false,
             current_limit,
             remaining,
             reset_s: Some(reset_s),
@@ -115,5 +127,11 @@ mod tests {
             "9"
         );
         assert_eq!(retry_after(&[status(true, 1, 0, 0)]).value, "1");
+        let quota = |over, reset_s| Status {
+            quota: true,
+            ..status(over, 1, 0, reset_s)
+        };
+        assert_eq!(retry_after(&[quota(true, 90), quota(true, 7)]).value, "7");
+        assert_eq!(retry_after(&[quota(true, 90), status(true, 1, 0, 3)]).value, "3");
     }
 }

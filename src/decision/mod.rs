@@ -14,7 +14,7 @@ pub use decider::{Decider, NotReady};
 pub use headers::HeaderNames;
 
 use crate::descriptor::Unit;
-use crate::limiter::Limit;
+use crate::limiter::{Limit, OnStoreError};
 use crate::policy::Defaults;
 use crate::policy::compile::limit_of;
 use crate::policy::schema::ChargeRule;
@@ -49,6 +49,7 @@ struct Numbers {
     unit_multiplier: Option<u32>,
     charge: ChargeRule,
     local: bool,
+    on_store_error: OnStoreError,
 }
 
 impl Numbers {
@@ -61,6 +62,7 @@ impl Numbers {
             unit_multiplier: (it.unit_multiplier > 1).then_some(it.unit_multiplier),
             charge: defaults.charge,
             local: false,
+            on_store_error: defaults.on_store_error,
         })
     }
 }

@@ -83,6 +83,9 @@ impl<'p> Planner<'_, 'p> {
             global: batch(),
             local: batch(),
         };
+        // An unlimited rule has nothing to take away.
+        let is_replaced =
+            |rule: &Rule| rule.limit.is_some() && !rule.name.is_empty() && replaced.contains(&&rule.name);
         let mut composite = String::new();
         let mut path = Path::new();
         for descriptor in self.request.descriptors() {
@@ -94,7 +97,7 @@ impl<'p> Planner<'_, 'p> {
                         rule: None,
                         unlimited: false,
                     },
-                    Some(rule) if !rule.name.is_empty() && replaced.contains(&&rule.name) => Subject::Free {
+                    Some(rule) if is_replaced(rule) => Subject::Free {
                         rule: None,
                         unlimited: false,
                     },
@@ -111,6 +114,7 @@ impl<'p> Planner<'_, 'p> {
                                 unit_multiplier: limit.unit_multiplier,
                                 charge: limit.charge,
                                 local: limit.local,
+                                on_store_error: limit.on_store_error,
                             };
                             self.limited(&mut plan, descriptor, Some(rule), numbers, &path)
                         }
@@ -160,6 +164,7 @@ impl<'p> Planner<'_, 'p> {
             shadow: rule.is_some_and(|rule| rule.shadow),
             quota: self.options.quota_mode || rule.is_some_and(|rule| rule.quota),
         });
+        batch.on_store_error.push(numbers.on_store_error);
         let series = self.series(rule, path, entries);
         Subject::Limited {
             rule,

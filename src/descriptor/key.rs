@@ -23,9 +23,9 @@ pub enum KeyPart<'a> {
     },
     /// A pattern that all values matching it share.
     Shared {
-        /// The rule's key.
+        /// The entry's key.
         key: &'a str,
-        /// The rule's value, a pattern; empty if the key is the pattern.
+        /// The rule's value, or its key if that is the pattern.
         pattern: &'a str,
     },
 }

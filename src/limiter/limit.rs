@@ -41,6 +41,18 @@ impl Algorithm {
     }
 }
 
+/// What becomes of a limit while the store that counts it is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnStoreError {
+    /// It is counted on this instance's share.
+    #[default]
+    Local,
+    /// It lets everything pass.
+    Allow,
+    /// It denies everything.
+    Deny,
+}
+
 /// One limit, ready for use: at most `requests` hits per window, with what the algorithm derives from that.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limit {
@@ -167,7 +179,8 @@ impl Limit {
     }
 
     /// The width of a tick, 1 for anything but a sliding window.
-    pub(super) fn tick_us(&self) -> Micros {
+    #[must_use]
+    pub fn tick_us(&self) -> Micros {
         match self.pace {
             Pace::Tick(tick) => tick,
             _ => 1,
@@ -175,7 +188,8 @@ impl Limit {
     }
 
     /// Units that drain in a microsecond, 0 for anything but a token bucket.
-    pub(super) fn drain(&self) -> f64 {
+    #[must_use]
+    pub fn drain(&self) -> f64 {
         match self.pace {
             Pace::Drain(drain) => drain,
             _ => 0.0,

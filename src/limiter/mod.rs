@@ -41,6 +41,6 @@ pub mod sliding_window;
 pub mod state;
 pub mod token_bucket;
 
-pub use limit::{Algorithm, Level, Limit, Micros};
+pub use limit::{Algorithm, Level, Limit, Micros, OnStoreError};
 pub use request::{Charge, Counters, Mode, Outcome, Prior, Reading, Verdict, decide, give_back};
 pub use state::State;

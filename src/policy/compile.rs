@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 use super::diagnostic::Place;
 use super::domain::DomainPolicy;
 use super::rule::{Rule, RuleLimit};
-use super::schema::{Algorithm, ChargeRule, DescriptorNode, PolicyFile, RateLimitNode, Scope};
+use super::schema::{Algorithm, ChargeRule, DescriptorNode, OnStoreError, PolicyFile, RateLimitNode, Scope};
 use crate::limiter::{self, Limit};
 
 /// What limits get that do not say.
@@ -18,6 +18,8 @@ pub struct Defaults {
     pub algorithm: Algorithm,
     /// Which hits are charged.
     pub charge: ChargeRule,
+    /// What a limit does while the store is away; domains can say it as well.
+    pub on_store_error: OnStoreError,
 }
 
 /// What can be seen only over several files.
@@ -158,6 +160,10 @@ impl Level<'_> {
             unit_multiplier: limit.unit_multiplier,
             charge: limit.charge.unwrap_or(self.defaults.charge),
             local,
+            on_store_error: limit
+                .on_store_error
+                .or(self.file.on_store_error)
+                .unwrap_or(self.defaults.on_store_error),
         })
     }
 }

@@ -51,10 +51,14 @@ impl Node {
     #[must_use]
     pub fn key_part<'k>(&'k self, entry: &Entry<'k>) -> KeyPart<'k> {
         if self.share_threshold {
-            let (key, pattern) = self.composite.split_at(self.key_bytes as usize);
+            // Behind the key stands `_` and the value; a rule without a value has its pattern in the key.
+            let pattern = self
+                .composite
+                .get(self.key_bytes as usize + 1..)
+                .unwrap_or(&self.composite);
             KeyPart::Shared {
-                key,
-                pattern: pattern.strip_prefix('_').unwrap_or(pattern),
+                key: entry.key,
+                pattern,
             }
         } else {
             KeyPart::Own {

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::schema::ChargeRule;
 use crate::descriptor::Unit;
-use crate::limiter::Limit;
+use crate::limiter::{Limit, OnStoreError};
 use crate::telemetry::LimitSeries;
 
 /// Free data of a rule, handed to the caller with the decision.
@@ -54,6 +54,8 @@ pub struct RuleLimit {
     pub charge: ChargeRule,
     /// Counted on this instance alone.
     pub local: bool,
+    /// What it does while the store is away.
+    pub on_store_error: OnStoreError,
 }
 
 impl RuleLimit {

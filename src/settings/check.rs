@@ -14,8 +14,16 @@ pub(super) fn check(settings: &Settings, origins: &BTreeMap<&'static str, Origin
         reason: reason.to_owned(),
     };
     let mut problems = Vec::new();
-    if settings.redis.url.is_some() {
-        problems.push(refuse("redis.url", REDIS_REFUSED));
+    if settings
+        .redis
+        .key_prefix
+        .as_deref()
+        .is_some_and(|prefix| prefix.contains(['{', '}']))
+    {
+        problems.push(refuse(
+            "redis.key_prefix",
+            "a prefix with braces would move Redis Cluster's slot tag",
+        ));
     }
     let tls = &settings.grpc.tls;
     if tls.enabled {
@@ -39,8 +47,3 @@ pub(super) fn check(settings: &Settings, origins: &BTreeMap<&'static str, Origin
     }
     problems
 }
-
-/// Counters of one instance alone, where shared ones were asked for, would admit more than the policies say. Goes when
-/// there is a Redis store.
-const REDIS_REFUSED: &str = "the Redis store is not in this version; without REDIS_URL (redis.url) counters live in \
-                             the memory of each instance";

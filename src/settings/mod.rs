@@ -31,9 +31,9 @@ pub use flags::add_flags;
 pub use kind::{Choice, Kind};
 pub use markdown::reference_markdown;
 pub use typed::{
-    DefaultAlgorithm, DefaultCharge, Defaults, Endpoint, Grpc, Health, Limits, Local, Log, LogFormat,
-    LogLevel, Memory, Metrics, Policies, Prometheus, Redis, Response, Secret, Settings, Shutdown, Tls,
-    WhenFull,
+    DefaultAlgorithm, DefaultCharge, DefaultOnStoreError, Defaults, Endpoint, Grpc, Health, Limits, Local,
+    Log, LogFormat, LogLevel, Memory, Metrics, Policies, Prometheus, Redis, Response, Secret, Settings,
+    Shutdown, Tls, WhenFull,
 };
 
 /// The flag, and as `RATEKEEPER_CONFIG` the variable, that names the settings file.

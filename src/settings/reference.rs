@@ -38,6 +38,25 @@ pub static PINNED: &[Pinned] = &[
             "memcache is not supported: unset BACKEND_TYPE, and counters live in memory while REDIS_URL is unset",
         )],
     },
+    Pinned {
+        name: "REDIS_TYPE",
+        accepted: &["SINGLE", "single", ""],
+        refused: &[
+            (
+                "SENTINEL",
+                "SENTINEL is not supported yet: name the server itself in REDIS_URL",
+            ),
+            ("CLUSTER", "CLUSTER is not supported yet: use a single server"),
+        ],
+    },
+    Pinned {
+        name: "REDIS_TLS",
+        accepted: &["false", "0", "f", "F", "FALSE", "False", ""],
+        refused: &[(
+            "true",
+            "TLS to Redis is not supported yet, and going on without it would show the password",
+        )],
+    },
 ];
 
 /// Variables that may be set to anything without a word, because what they ask for happens anyway.
@@ -77,17 +96,11 @@ pub static UNSUPPORTED: &[(&str, Option<&str>)] = &[
     ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", Some("false")),
     ("EXPIRATION_JITTER_MAX_SECONDS", None),
     ("LOCAL_CACHE_SIZE_IN_BYTES", Some("0")),
-    ("CACHE_KEY_PREFIX", Some("")),
     ("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", Some("false")),
     ("LIMIT_ALL_DESCRIPTORS_HEADERS_ENABLED", Some("false")),
     ("DESCRIPTOR_KEY_CONFIG", None),
-    ("REDIS_SOCKET_TYPE", None),
-    ("REDIS_TYPE", None),
-    ("REDIS_POOL_SIZE", None),
-    ("REDIS_AUTH", None),
     ("REDIS_AUTH_FILE", None),
     ("REDIS_AWS_IAM_AUTH", Some("false")),
-    ("REDIS_TLS", Some("false")),
     ("REDIS_TLS_CLIENT_CERT", None),
     ("REDIS_TLS_CLIENT_KEY", None),
     ("REDIS_TLS_CACERT", None),
@@ -109,9 +122,7 @@ pub static UNSUPPORTED: &[(&str, Option<&str>)] = &[
     ("REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", None),
     ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", Some("false")),
     ("REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR", Some("false")),
-    ("REDIS_TIMEOUT", None),
     ("REDIS_PERSECOND_TIMEOUT", None),
-    ("REDIS_OP_TIMEOUT", None),
     ("REDIS_PERSECOND_OP_TIMEOUT", None),
     ("REDIS_POOL_ON_EMPTY_BEHAVIOR", None),
     ("REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", None),

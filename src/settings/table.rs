@@ -122,6 +122,8 @@ const ALGORITHMS: &[Choice] = &[
     named("token_bucket"),
 ];
 const CHARGES: &[Choice] = &[named("auto"), named("admitted"), named("always")];
+const SOCKETS: &[Choice] = &[("", ""), named("tcp"), named("unix")];
+const ON_STORE_ERROR: &[Choice] = &[named("local"), named("allow"), named("deny")];
 const WHEN_FULL: &[Choice] = &[named("evict"), named("overflow")];
 const LOG_FORMATS: &[Choice] = &[named("text"), named("json")];
 /// The levels of logrus, which the reference server takes; `fatal` and `panic` have no counterpart here.
@@ -219,8 +221,27 @@ pub static GROUPS: &[Group] = &[
         set("limits.max_value_bytes", Kind::Integer(1, 4_194_304), "65_536", "longest value of an entry, in bytes"),
     ]},
     Group { heading: "Counters", settings: &[
-        set("redis.url", Kind::Text, "", "not in this version: leave it unset and counters live in memory")
+        set("redis.url", Kind::Text, "",
+            "host:port, a socket's path, redis:// or unix://; unset, counters live in memory")
             .reference("REDIS_URL").secret(),
+        set("redis.socket_type", Kind::Choice(SOCKETS), "",
+            "tcp or unix, where redis.url does not say; unset, it is what the URL looks like")
+            .reference("REDIS_SOCKET_TYPE"),
+        set("redis.auth", Kind::Text, "", "password, or user:password").reference("REDIS_AUTH").secret(),
+        set("redis.pool_size", Kind::Integer(0, 1_024), "0",
+            "connections in all, shared by requests; 0 is one a thread, and there are never fewer")
+            .reference("REDIS_POOL_SIZE"),
+        set("redis.op_timeout", Kind::Duration(1_000_000, 60_000_000_000), "10ms",
+            "longest wait of a request for Redis; a caller's deadline may shorten it")
+            .reference("REDIS_OP_TIMEOUT"),
+        set("redis.timeout", Kind::Duration(1_000_000, 60_000_000_000), "1s", "longest time to connect")
+            .reference("REDIS_TIMEOUT"),
+        set("redis.key_prefix", Kind::Text, "rk:", "what all keys begin with; no braces")
+            .reference("CACHE_KEY_PREFIX"),
+        set("default.on_store_error", Kind::Choice(ON_STORE_ERROR), "local",
+            "while Redis is away: local counts on this instance's share, allow and deny do not count"),
+        set("instances", Kind::Integer(1, 100_000), "1",
+            "instances that share the limits; each one's share while Redis is away is one of so many"),
         set("memory.max_keys", Kind::Integer(1, 1_000_000_000), "4_000_000", "counters in memory"),
         set("memory.when_full", Kind::Choice(WHEN_FULL), "evict",
             "beyond that: evict drops the least recently used, overflow shares one counter a rule"),

@@ -33,6 +33,8 @@ pub struct Settings {
     pub default: Defaults,
     /// The shared store.
     pub redis: Redis,
+    /// Instances that share the limits, at least 1.
+    pub instances: u32,
     /// The memory store.
     pub memory: Memory,
     /// Counters of limits with `scope: local`.
@@ -218,6 +220,8 @@ pub struct Defaults {
     pub algorithm: DefaultAlgorithm,
     /// What they charge.
     pub charge: DefaultCharge,
+    /// What they do while the store is away.
+    pub on_store_error: DefaultOnStoreError,
 }
 
 /// An algorithm that a limit can be given by default.
@@ -244,12 +248,38 @@ pub enum DefaultCharge {
     Always,
 }
 
+/// What limits do by default while the store is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultOnStoreError {
+    /// They are counted on this instance's share.
+    Local,
+    /// They let everything pass.
+    Allow,
+    /// They deny everything.
+    Deny,
+}
+
 /// The shared store.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
-    /// Where it is; `None` keeps counters in memory. Always `None` in this version.
+    /// Where it is; `None` keeps counters in memory.
     pub url: Option<Secret>,
+    /// `tcp`, `unix`, or empty for what the URL looks like.
+    pub socket_type: String,
+    /// Password, or user and password with a colon between.
+    pub auth: Option<Secret>,
+    /// Connections in all; 0 is one a thread.
+    pub pool_size: usize,
+    /// Longest wait of a request.
+    #[serde(deserialize_with = "time")]
+    pub op_timeout: Duration,
+    /// Longest time to connect.
+    #[serde(deserialize_with = "time")]
+    pub timeout: Duration,
+    /// What all keys begin with.
+    pub key_prefix: Option<String>,
 }
 
 /// Text that may hold a password: it has to be asked for by name, and no `Debug` output shows it.

@@ -1,6 +1,8 @@
 //! What one request wants to charge.
 
-use crate::limiter::{Charge, Micros, Outcome, Prior, Verdict};
+use smallvec::SmallVec;
+
+use crate::limiter::{Charge, Micros, OnStoreError, Outcome, Prior, Verdict};
 
 /// The distinct counters of a request, as keys in one buffer.
 #[derive(Clone, Debug, Default)]
@@ -61,10 +63,22 @@ pub struct Batch {
     pub keys: Keys,
     /// The charges, in the request's order.
     pub charges: Vec<Charge>,
+    /// For each charge: what becomes of it while the store is away. What is not listed is counted locally.
+    pub on_store_error: SmallVec<[OnStoreError; 8]>,
+    /// How long the caller can wait for the store, in microseconds; `None`: as long as the store's own bound.
+    pub budget_us: Option<Micros>,
     /// What another part of the same request has decided already.
     pub prior: Prior,
     /// One verdict a charge, once decided.
     pub verdicts: Vec<Verdict>,
     /// The whole, once decided.
     pub outcome: Outcome,
+}
+
+impl Batch {
+    /// What becomes of a charge while the store is away.
+    #[must_use]
+    pub fn on_store_error(&self, charge: usize) -> OnStoreError {
+        self.on_store_error.get(charge).copied().unwrap_or_default()
+    }
 }

@@ -83,6 +83,10 @@ impl Store for MemoryStore {
         self.decide_now(batch);
         Step::Done
     }
+
+    fn describe(&self) -> String {
+        "memory, of this instance alone".to_owned()
+    }
 }
 
 /// The counters of one request, with the locks of their shards.

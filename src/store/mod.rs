@@ -2,11 +2,14 @@
 //!
 //! A [`Batch`] is what one request wants to charge: keys and charges in the request's order. A [`Store`] decides it by
 //! [`crate::limiter::decide`] over the counters that it holds, all charges together. [`memory::MemoryStore`] keeps counters in
-//! this process; [`local::LocalStore`] keeps the token buckets of limits with `scope: local`.
+//! this process, [`redis::RedisStore`] for all instances; [`guard::Guarded`] sees to it that the latter always has an
+//! answer; [`local::LocalStore`] keeps the token buckets of limits with `scope: local`.
 
 mod batch;
+pub mod guard;
 pub mod local;
 pub mod memory;
+pub mod redis;
 mod table;
 
 use std::future::Future;
@@ -37,4 +40,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Checks and charges all of a batch, or nothing, and leaves the verdicts and the outcome in it. A store always decides:
     /// what it can't reach it answers by its own rules, never by an error.
     fn decide<'a>(&'a self, batch: &'a mut Batch) -> Step<'a>;
+
+    /// How it is, in a line for people.
+    fn describe(&self) -> String;
 }

@@ -205,7 +205,10 @@ impl Shard {
     ) -> (&mut State, bool) {
         let mut displaced = false;
         let slot = match self.find(key) {
-            Some(slot) => slot,
+            Some(slot) => {
+                self.touch(slot);
+                slot
+            }
             None => {
                 self.sweep(now, SWEEP_ON_INSERT);
                 if displace && self.slots.len() >= self.slots_max {
@@ -215,6 +218,8 @@ impl Shard {
                 self.insert(key, State::new(limit.algorithm()))
             }
         };
+        // Until it is settled it must not be swept away for another counter of the same request.
+        self.slots[slot as usize].expires = Micros::MAX;
         (&mut self.slots[slot as usize].state, displaced)
     }
 

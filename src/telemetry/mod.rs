@@ -6,8 +6,10 @@ mod limit_series;
 mod logs;
 mod recorder;
 mod request_series;
+mod store_series;
 
 pub use limit_series::{LimitSeries, Observed};
 pub use logs::{LogFormat, init as init_logs};
 pub use recorder::{Telemetry, TelemetryOptions};
 pub use request_series::{ProcessSeries, RequestSeries, Transport};
+pub use store_series::{RedisObserved, RedisSeries};

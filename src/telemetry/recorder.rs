@@ -1,12 +1,13 @@
 //! The registry of all metrics of a process.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::limit_series::{self, LimitSeries};
 use super::request_series::{self, ProcessSeries, RequestSeries};
+use super::store_series::{RedisObserved, RedisSeries};
 
 /// Bounds and labels of the metrics.
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ pub struct Telemetry {
     options: TelemetryOptions,
     limits: RwLock<HashMap<LimitName, Arc<LimitSeries>>>,
     other: Arc<LimitSeries>,
+    redis: OnceLock<RedisSeries>,
     /// Metrics of requests.
     pub requests: RequestSeries,
     /// Metrics of the process.
@@ -79,6 +81,7 @@ impl Telemetry {
             options,
             limits: RwLock::default(),
             other,
+            redis: OnceLock::new(),
             requests,
             process,
         }
@@ -105,6 +108,13 @@ impl Telemetry {
             })
         };
         Arc::clone(limits.entry(key).or_insert_with(made))
+    }
+
+    /// Shows what the shared store did since the start.
+    pub fn redis(&self, observed: &RedisObserved) {
+        metrics::with_local_recorder(&self.recorder, || {
+            self.redis.get_or_init(RedisSeries::new).show(observed)
+        });
     }
 
     /// The page that Prometheus reads.

@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod convert;
+pub mod deadline;
 pub mod json;
 pub mod listener;
 pub mod service;

@@ -1,12 +1,13 @@
 //! `envoy.service.ratelimit.v3.RateLimitService` by tonic.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::convert;
 use super::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use super::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use super::{convert, deadline};
 use crate::decision::{Decider, NotReady};
 use crate::descriptor::{Bounds, Invalid};
 use crate::telemetry::Transport;
@@ -36,7 +37,7 @@ impl Service {
         Self { decider, bounds }
     }
 
-    /// Answers one message.
+    /// Answers one message. `budget` is how long the caller can wait.
     ///
     /// # Errors
     /// A request outside the bounds, and policies that are not there.
@@ -44,10 +45,13 @@ impl Service {
         &self,
         message: &RateLimitRequest,
         transport: Transport,
+        budget: Option<Duration>,
     ) -> Result<RateLimitResponse, Error> {
         let request = convert::request(message, &self.bounds)
             .inspect_err(|_| self.decider.telemetry().requests.invalid(transport))?;
-        Ok(convert::response(self.decider.decide(&request, transport).await?))
+        Ok(convert::response(
+            self.decider.decide(&request, transport, budget).await?,
+        ))
     }
 }
 
@@ -57,7 +61,8 @@ impl RateLimitService for Service {
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
-        match self.answer(request.get_ref(), Transport::Grpc).await {
+        let budget = deadline::budget(request.metadata());
+        match self.answer(request.get_ref(), Transport::Grpc, budget).await {
             Ok(response) => Ok(Response::new(response)),
             Err(error @ Error::Invalid(_)) => Err(Status::invalid_argument(error.to_string())),
             Err(error @ Error::NotReady(_)) => Err(Status::unavailable(error.to_string())),

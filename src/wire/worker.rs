@@ -52,6 +52,9 @@ pub struct Services<H: Health> {
     pub telemetry: Arc<Telemetry>,
 }
 
+/// What a worker's thread does on its runtime before it serves.
+pub type OnStart = Box<dyn FnOnce() + Send>;
+
 /// Starts a worker. It ends when `stop` turned true and its connections have ended.
 ///
 /// # Errors
@@ -61,6 +64,7 @@ pub fn spawn<H: Health>(
     services: Services<H>,
     options: WorkerOptions,
     stop: watch::Receiver<bool>,
+    on_start: OnStart,
 ) -> io::Result<(WorkerPort, JoinHandle<()>)> {
     let (queue, connections) = mpsc::channel(QUEUE_MAX);
     let port = WorkerPort {
@@ -71,7 +75,10 @@ pub fn spawn<H: Health>(
         .enable_all()
         .build()?;
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        runtime.block_on(serve(services, options, connections, stop));
+        runtime.block_on(async {
+            on_start();
+            serve(services, options, connections, stop).await;
+        });
     })?;
     Ok((port, thread))
 }

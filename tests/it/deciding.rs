@@ -19,6 +19,7 @@ use crate::limiter_oracle::NOW;
 
 /// What a limit gets that says nothing.
 pub const DEFAULTS: Defaults = Defaults {
+    on_store_error: ratekeeper::limiter::OnStoreError::Local,
     algorithm: Algorithm::SlidingWindow,
     charge: ChargeRule::Auto,
 };
@@ -102,7 +103,7 @@ impl Deciding {
 
     /// Decides a request. Memory never waits, so neither does this.
     pub fn decide(&self, request: &Request<'_>, transport: Transport) -> Result<Answer, NotReady> {
-        let mut decision = std::pin::pin!(self.decider.decide(request, transport));
+        let mut decision = std::pin::pin!(self.decider.decide(request, transport, None));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match decision.as_mut().poll(&mut context) {
             std::task::Poll::Ready(answer) => answer,

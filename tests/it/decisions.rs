@@ -69,8 +69,11 @@ fn left(service: &Deciding, name: &str) -> u32 {
     decide(service, &[descriptor(&[name]).hits(0)]).statuses[0].remaining
 }
 
+/// A request's limits and its row.
+type Step<'a> = (&'a [&'a str], bool, &'a [(bool, u32)]);
+
 /// Asks a new service these requests one after the other, and holds each answer against its row.
-fn check(options: Options, table: &[(&[&str], bool, &[(bool, u32)])]) -> Deciding {
+fn check(options: Options, table: &[Step<'_>]) -> Deciding {
     let service = Deciding::with(&[POLICY], options);
     for (at, (names, denied, statuses)) in table.iter().enumerate() {
         let answer = decide(&service, &asks(names));

@@ -12,13 +12,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("settings", &[]),
     ("policy", &["descriptor", "limiter", "telemetry"]),
-    ("store", &["limiter"]),
+    ("store", &["clock", "limiter"]),
     (
         "decision",
         &["clock", "descriptor", "limiter", "policy", "store", "telemetry"],
     ),
     ("wire", &["decision", "descriptor", "policy", "telemetry"]),
-    ("admin", &["policy", "telemetry", "wire"]),
+    ("admin", &["policy", "store", "telemetry", "wire"]),
     ("cli", &["app", "policy", "settings", "telemetry"]),
 ];
 
@@ -36,6 +36,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("granit_parser", &["policy"]),
     ("config", &["settings"]),
     ("axum", &["admin"]),
+    ("redis", &["store"]),
+    ("deadpool_redis", &["store"]),
     ("hashbrown", &["policy", "store"]),
 ];
 

@@ -6,7 +6,9 @@
     clippy::cast_precision_loss
 )]
 
+mod asking;
 mod deciding;
+mod decisions;
 mod envoy_configs;
 mod envoy_headers;
 mod envoy_hits;
@@ -22,6 +24,10 @@ mod limiter_request;
 mod limiter_waits;
 mod memory_store;
 mod policy_files;
+mod reference_counting;
+mod reference_matching;
+mod reference_oracle;
+mod reference_random;
 mod reload;
 mod settings;
 mod support;

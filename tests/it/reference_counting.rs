@@ -14,7 +14,7 @@ use ratekeeper::policy::Defaults;
 use ratekeeper::policy::schema::{Algorithm, ChargeRule};
 
 use crate::asking::{Ask, ask, metric, with_headers};
-use crate::deciding::Deciding;
+use crate::deciding::{DEFAULTS, Deciding};
 use crate::limiter_oracle::{NOW, Random, SECOND, seeds};
 use crate::reference_oracle::{Asked, Node, Question, Reference, Said, Stats, Status, UNITS, WEEK};
 use crate::reference_random::{Words, entries, file};
@@ -194,8 +194,10 @@ fn run(seed: u64, seen: &mut Seen) {
     reference.quota_mode = random.one_in(4);
     let options = Options {
         defaults: Defaults {
+            on_store_error: ratekeeper::limiter::OnStoreError::Local,
             algorithm: Algorithm::FixedWindow,
             charge: ChargeRule::Always,
+            ..DEFAULTS
         },
         shadow_mode: reference.shadow_mode,
         quota_mode: reference.quota_mode,

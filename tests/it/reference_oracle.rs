@@ -297,7 +297,7 @@ impl Reference {
 
         let shown = || limited().filter(|(status, _)| status.limit.is_some());
         let nearest = hard_over()
-            .last()
+            .next_back()
             .or_else(|| shown().min_by_key(|(status, _)| status.remaining));
         said.headers = nearest.map(|(status, limit)| {
             [

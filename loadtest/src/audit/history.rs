@@ -4,6 +4,7 @@ use crate::clock::Nanos;
 
 /// So many are kept by a thread: 480 MB.
 const ADMISSIONS_MAX: usize = 20_000_000;
+const BITS: usize = u64::BITS as usize;
 
 /// One request that was let through. The server decided between the two moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,16 +19,28 @@ pub struct Admission {
     pub end: Nanos,
 }
 
-/// Admissions in the order of their ends.
+/// Admissions in the order of their ends, and the keys that were asked for at all.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     admissions: Vec<Admission>,
     forgotten: u64,
+    /// One bit for each key: 125 KB for a million.
+    asked: Vec<u64>,
 }
 
 impl History {
+    /// A request about this key was sent.
+    pub fn ask(&mut self, key: u32) {
+        let (word, bit) = (key as usize / BITS, key as usize % BITS);
+        if word >= self.asked.len() {
+            self.asked.resize(word + 1, 0);
+        }
+        self.asked[word] |= 1 << bit;
+    }
+
     /// Keeps one, unless there are too many.
     pub fn push(&mut self, admission: Admission) {
+        self.ask(admission.key);
         if self.admissions.len() < ADMISSIONS_MAX {
             self.admissions.push(admission);
         } else {
@@ -39,6 +52,10 @@ impl History {
     pub fn merge(&mut self, other: Self) {
         self.admissions.extend(other.admissions);
         self.forgotten += other.forgotten;
+        self.asked.resize(self.asked.len().max(other.asked.len()), 0);
+        for (word, more) in self.asked.iter_mut().zip(other.asked) {
+            *word |= more;
+        }
     }
 
     /// How many were too many to keep.
@@ -46,11 +63,18 @@ impl History {
         self.forgotten
     }
 
+    /// The keys that were asked for, in order.
+    pub fn keys(&self) -> impl Iterator<Item = u32> {
+        let bits = self.asked.len() * BITS;
+        let keys = (0..bits).filter(|bit| self.asked[bit / BITS] >> (bit % BITS) & 1 == 1);
+        keys.filter_map(|bit| u32::try_from(bit).ok())
+    }
+
     /// By key, and within a key by their beginning.
-    pub fn sorted(mut self) -> Vec<Admission> {
+    pub fn sorted(&mut self) -> &[Admission] {
         self.admissions
             .sort_unstable_by_key(|admission| (admission.key, admission.begin));
-        self.admissions
+        &self.admissions
     }
 }
 

@@ -12,7 +12,7 @@ const LISTED_MAX: usize = 1_000;
 /// What the audit found.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditReport {
-    /// Keys with a limit of which anything was admitted.
+    /// Keys with a limit that were asked for.
     pub keys: u64,
     /// Admissions of those keys.
     pub admissions: u64,
@@ -24,7 +24,7 @@ pub struct AuditReport {
     pub forgotten_admissions: u64,
     /// Keys of which some window held more than its limit.
     pub broken_keys: u64,
-    /// Admitted hits / (L · T / W), summed over the audited keys. A fresh limiter can be above 1 if T is not a multiple
+    /// Admitted hits / (L · T / W), summed over the audited keys, starved ones included. A fresh limiter can be above 1 if T is not a multiple
     /// of W, and is always if W is longer than T.
     pub utilisation: f64,
     /// Admitted hits / (L · ⌈T / W⌉): the most that a strict limiter can admit, whatever W is.
@@ -67,18 +67,21 @@ impl AuditReport {
 }
 
 /// Audits a run that sent from `start` on for `sending` nanoseconds.
-pub fn audit(history: History, limits: &Limits, start: Nanos, sending: Nanos) -> AuditReport {
+pub fn audit(mut history: History, limits: &Limits, start: Nanos, sending: Nanos) -> AuditReport {
     let forgotten_admissions = history.forgotten();
-    let admissions = history.sorted();
+    let keys: Vec<u32> = history.keys().collect();
+    let mut rest = history.sorted();
     let mut listed = Vec::new();
     let (mut unlimited_admissions, mut broken_keys) = (0, 0);
     let (mut audited, mut hits, mut rated, mut possible) = (0, 0, 0.0, 0.0);
-    for of_key in admissions.chunk_by(|one, next| one.key == next.key) {
-        let Some(limit) = limits.of(of_key[0].key) else {
+    for key in keys {
+        let (of_key, later) = rest.split_at(rest.partition_point(|admission| admission.key <= key));
+        rest = later;
+        let Some(limit) = limits.of(key) else {
             unlimited_admissions += of_key.len() as u64;
             continue;
         };
-        let report = key_report(of_key, limit, start, sending);
+        let report = key_report(key, of_key, limit, start, sending);
         let windows = num::fraction(sending) / num::fraction(limit.window_ns());
         rated += num::fraction(limit.limit) * windows;
         possible += num::fraction(limit.limit) * windows.ceil();
@@ -108,13 +111,19 @@ pub fn audit(history: History, limits: &Limits, start: Nanos, sending: Nanos) ->
     }
 }
 
-fn key_report(admissions: &[Admission], limit: KeyLimit, start: Nanos, sending: Nanos) -> KeyReport {
+fn key_report(
+    key: u32,
+    admissions: &[Admission],
+    limit: KeyLimit,
+    start: Nanos,
+    sending: Nanos,
+) -> KeyReport {
     let fullest = fullest_window(admissions, limit.window_ns());
     let admitted_hits = admissions.iter().map(|admission| u64::from(admission.hits)).sum();
     let windows = num::fraction(sending) / num::fraction(limit.window_ns());
     let rated = num::fraction(limit.limit) * windows;
     KeyReport {
-        key: admissions[0].key,
+        key,
         limit,
         admitted_hits,
         utilisation: num::rounded(num::ratio(num::fraction(admitted_hits), rated), 4),
@@ -184,6 +193,15 @@ mod tests {
         let worst = report.listed[0];
         assert_eq!((worst.key, worst.fullest_hits, worst.broken), (0, 6, true));
         assert!((worst.fullest_begin_s - 1.9).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_starved_key_counts() {
+        let mut history: History = burst(0, 1, 5).collect();
+        history.ask(1);
+        let report = audit(history, &limits(), SECOND_NS, 2 * SECOND_NS);
+        assert_eq!((report.keys, report.listed[1].admitted_hits), (2, 0));
+        assert!((report.utilisation - 5.0 / 20.0).abs() < 1e-9, "{report:?}");
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub async fn run(
     shared: Rc<Shared>,
     links: Vec<Rc<Link>>,
     in_flight_max: usize,
+    busy_poll: bool,
     mut arrivals: Arrivals,
 ) -> io::Result<()> {
     let pool = |link| {
@@ -63,7 +64,7 @@ pub async fn run(
     };
     let pools: Vec<_> = links.into_iter().map(pool).collect();
     let mut random = shared.source.borrow_mut().fork();
-    let mut pacer = Pacer::new(shared.clock)?;
+    let mut pacer = Pacer::new(shared.clock, arrivals.gap(), busy_poll)?;
     let (mut turn, mut burst) = (0, 0);
     loop {
         let intended = arrivals.next(&mut random);

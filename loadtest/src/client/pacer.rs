@@ -8,30 +8,43 @@ use rustix::time::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 
 use crate::clock::{Clock, Nanos, SECOND_NS};
 
-/// Requests due within this time leave together: at high rates the timer would cost more than the requests.
+/// The shortest sleep; requests due within it leave together.
 const PAUSE_MIN: Nanos = 20_000;
+/// The same if requests are due more often than this: setting the timer for each would cost more than they do.
+const PAUSE_MIN_DENSE: Nanos = 50_000;
 
 /// A timer of the kernel (timerfd) that the runtime waits for like for a socket.
 #[derive(Debug)]
 pub struct Pacer {
     clock: Clock,
+    pause_min: Nanos,
+    /// Polls instead of sleeping.
+    busy: bool,
     timer: AsyncFd<OwnedFd>,
 }
 
 impl Pacer {
-    /// Must be called inside a runtime.
+    /// For moments that are `gap` apart on average. Must be called inside a runtime.
     #[expect(
         deprecated,
         reason = "its successor is unsafe, for descriptors that can change or close while registered; an `OwnedFd` can't"
     )]
-    pub fn new(clock: Clock) -> io::Result<Self> {
+    pub fn new(clock: Clock, gap: Nanos, busy: bool) -> io::Result<Self> {
+        let pause_min = if gap < PAUSE_MIN_DENSE {
+            PAUSE_MIN_DENSE
+        } else {
+            PAUSE_MIN
+        };
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         Ok(Self {
             clock,
+            pause_min,
+            busy,
             timer: AsyncFd::with_interest(timer, Interest::READABLE)?,
         })
     }
@@ -45,7 +58,10 @@ impl Pacer {
                 return waited;
             }
             waited = true;
-            if self.sleep((moment - now).max(PAUSE_MIN)).await.is_err() {
+            if self.busy {
+                // The runtime looks at its sockets and comes back.
+                yield_now().await;
+            } else if self.sleep((moment - now).max(self.pause_min)).await.is_err() {
                 // The kernel refused its own timer: then to the millisecond.
                 tokio::time::sleep_until(self.clock.instant(moment)).await;
             }

@@ -82,7 +82,11 @@ impl Shared {
     /// A request ended.
     pub fn ended(&self, job: &Job, outcome: Outcome, sent: Nanos, end: Nanos) {
         self.recorder.borrow_mut().ended(outcome, job.intended, sent, end);
-        if let (Outcome::Ok, Some(history)) = (outcome, self.history.borrow_mut().as_mut()) {
+        let mut history = self.history.borrow_mut();
+        let Some(history) = history.as_mut() else { return };
+        if outcome != Outcome::Ok {
+            history.ask(job.key);
+        } else {
             history.push(Admission {
                 key: job.key,
                 hits: job.hits.unwrap_or(1),

@@ -131,11 +131,19 @@ async fn send(shared: &Rc<Shared>, plan: &Plan, links: &[Rc<Link>], index: usize
             rate,
             pattern,
             in_flight_max,
+            busy_poll,
         } => {
             let threads = num::fraction(plan.threads as u64);
             let phase = num::fraction(index as u64) / threads;
             let arrivals = Arrivals::new(pattern, rate / threads, go.start, phase);
-            open::run(Rc::clone(shared), links.to_vec(), in_flight_max, arrivals).await?;
+            open::run(
+                Rc::clone(shared),
+                links.to_vec(),
+                in_flight_max,
+                busy_poll,
+                arrivals,
+            )
+            .await?;
         }
     }
     sleep_until(shared.clock.instant(go.end)).await;

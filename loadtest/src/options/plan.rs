@@ -34,6 +34,8 @@ pub enum Load {
         pattern: Pattern,
         /// At most so many on each connection.
         in_flight_max: usize,
+        /// Whether threads poll between requests instead of sleeping.
+        busy_poll: bool,
     },
 }
 
@@ -152,6 +154,7 @@ fn load(args: &Args, connections: usize) -> Result<Load, String> {
             rate,
             pattern: args.arrivals,
             in_flight_max: in_flight,
+            busy_poll: args.busy_poll,
         },
         None => Load::Closed { in_flight },
     })

@@ -51,6 +51,11 @@ impl Arrivals {
         }
     }
 
+    /// The mean time between two.
+    pub fn gap(&self) -> Nanos {
+        num::whole(self.gap_ns)
+    }
+
     /// How many more are due in `from..until`; of Poisson arrivals the expected number.
     pub fn due(&self, from: Nanos, until: Nanos) -> u64 {
         let from = self.next_ns.max(num::fraction(from));

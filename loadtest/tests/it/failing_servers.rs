@@ -46,8 +46,10 @@ fn silence_is_unanswered_and_bounded() {
     let report = load(&[&stub], line);
     let took = begun.elapsed();
     let totals = &report.totals;
-    assert_eq!((totals.counts.unanswered, totals.unsent), (500, 0), "{totals:?}");
-    assert_eq!(totals.counts.causes["timeout"], 500);
+    // Unsent only if the machine itself stood still for 20 ms.
+    assert_eq!(totals.counts.unanswered + totals.unsent, 500, "{totals:?}");
+    assert!(totals.unsent < 100, "{totals:?}");
+    assert_eq!(totals.counts.causes["timeout"], totals.sent);
     assert!(took < Duration::from_secs(3), "{took:?}");
     assert_eq!(report.failures.len(), 1);
     assert_eq!(report.connections.lost, 0, "{:?}", report.connections);

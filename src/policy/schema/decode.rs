@@ -19,6 +19,7 @@ pub(super) fn root(document: &Document<'_>, bounds: &Bounds, report: &mut Report
     let mut root = RawRoot {
         place: Place::START,
         domain: Field::default(),
+        on_store_error: Field::default(),
         descriptors: Vec::new(),
     };
     let Some(id) = document.root else { return root };
@@ -33,6 +34,7 @@ pub(super) fn root(document: &Document<'_>, bounds: &Bounds, report: &mut Report
     for (key, value) in decoder.fields(id) {
         match key {
             "domain" => decoder.text(key, value, &mut root.domain),
+            "on_store_error" => decoder.text(key, value, &mut root.on_store_error),
             "descriptors" => root.descriptors = decoder.descriptors(value, 1),
             _ => {}
         }
@@ -142,6 +144,7 @@ impl<'d> Decoder<'_, 'd, '_, '_> {
                 "burst" => self.number(key, value, &mut raw.burst),
                 "scope" => self.text(key, value, &mut raw.scope),
                 "charge" => self.text(key, value, &mut raw.charge),
+                "on_store_error" => self.text(key, value, &mut raw.on_store_error),
                 _ => {}
             }
         }

@@ -82,6 +82,12 @@ const KEYS: &[Key] = &[
     our_key("burst"),
     our_key("scope"),
     our_key("charge"),
+    Key {
+        name: "on_store_error",
+        levels: &[Level::Root, Level::RateLimit],
+        home: "at the top of the file or in 'rate_limit'",
+        ours: true,
+    },
 ];
 
 impl Level {

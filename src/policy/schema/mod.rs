@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-pub use self::names::{Algorithm, ChargeRule, Scope, Unit};
+pub use self::names::{Algorithm, ChargeRule, OnStoreError, Scope, Unit};
 pub use super::diagnostic::Place;
 use super::diagnostic::{Diagnostic, Report};
 use super::yaml;
@@ -31,6 +31,8 @@ pub struct PolicyFile {
     pub domain: String,
     /// Where the domain is named.
     pub domain_place: Place,
+    /// What its limits do while the store is away, if they do not say.
+    pub on_store_error: Option<OnStoreError>,
     /// The rules of the first level, in the order of the file.
     pub descriptors: Vec<DescriptorNode>,
 }
@@ -87,6 +89,8 @@ pub struct RateLimitNode {
     pub scope: Scope,
     /// Which hits are charged, if the file says.
     pub charge: Option<ChargeRule>,
+    /// What it does while the store is away, if the file says.
+    pub on_store_error: Option<OnStoreError>,
 }
 
 /// What [`parse`] makes of a file.

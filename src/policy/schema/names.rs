@@ -3,6 +3,7 @@
 use std::fmt;
 
 pub use crate::descriptor::Unit;
+pub use crate::limiter::OnStoreError;
 
 /// How a limit is counted, where the file says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +61,14 @@ impl Named for Algorithm {
 
 impl Named for Scope {
     const WORDS: &'static [(&'static str, Self)] = &[("global", Self::Global), ("local", Self::Local)];
+}
+
+impl Named for OnStoreError {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("local", Self::Local),
+        ("allow", Self::Allow),
+        ("deny", Self::Deny),
+    ];
 }
 
 impl Named for ChargeRule {

@@ -50,6 +50,7 @@ impl Field<bool> {
 pub(super) struct RawRoot {
     pub place: Place,
     pub domain: Field<String>,
+    pub on_store_error: Field<String>,
     pub descriptors: Vec<RawDescriptor>,
 }
 
@@ -80,6 +81,7 @@ pub(super) struct RawRateLimit {
     pub burst: Field<u32>,
     pub scope: Field<String>,
     pub charge: Field<String>,
+    pub on_store_error: Field<String>,
 }
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::names::{DidYouMean, Named};
 use super::raw::{Field, RawDescriptor, RawRateLimit, RawReplaces, RawRoot};
 use super::wildcard::{Level, Pattern};
-use super::{Algorithm, ChargeRule, DescriptorNode, PolicyFile, RateLimitNode, Scope, Unit};
+use super::{Algorithm, ChargeRule, DescriptorNode, OnStoreError, PolicyFile, RateLimitNode, Scope, Unit};
 use crate::policy::diagnostic::{Place, Quoted, Report};
 
 /// Makes the file of its values; it is only good if the report has no errors.
@@ -21,11 +21,13 @@ pub(super) fn check(path: Arc<str>, root: RawRoot, report: &mut Report<'_>) -> P
         report,
         parent: domain.clone(),
     };
+    let on_store_error = checker.word::<OnStoreError>("on_store_error", &root.on_store_error);
     let descriptors = checker.level(root.descriptors);
     PolicyFile {
         path,
         domain,
         domain_place,
+        on_store_error,
         descriptors,
     }
 }
@@ -154,6 +156,7 @@ impl Checker<'_, '_> {
         let algorithm = self.word::<Algorithm>("algorithm", &raw.algorithm);
         let scope = self.word::<Scope>("scope", &raw.scope);
         let charge = self.word::<ChargeRule>("charge", &raw.charge);
+        let on_store_error = self.word::<OnStoreError>("on_store_error", &raw.on_store_error);
         self.algorithm_fits_scope(&raw, algorithm, scope, place);
         self.at_least_one("burst", &raw.burst);
         self.at_least_one("unit_multiplier", &raw.unit_multiplier);
@@ -174,6 +177,7 @@ impl Checker<'_, '_> {
             burst: raw.burst.value,
             scope: scope.unwrap_or_default(),
             charge,
+            on_store_error,
         }
     }
 

@@ -121,14 +121,13 @@ fn bug_18_19_tenants_whose_keys_look_alike_do_not_share() {
     for domain in domains {
         let mut text = format!("domain: '{domain}'\ndescriptors:\n");
         let limit = "rate_limit: {unit: hour, requests_per_unit: 1}";
-        for (at, outer) in ["a", "a_b", "a=b", "a|b", "c"].iter().enumerate() {
+        for outer in ["a", "a_b", "a=b", "a|b", "c"] {
             writeln!(text, "  - {{key: '{outer}', {limit}, descriptors: [").unwrap();
             writeln!(
                 text,
                 "      {{key: a, {limit}}}, {{key: c, {limit}}}, {{key: 'b_c', {limit}}}]}}"
             )
             .unwrap();
-            assert!(at < 5);
         }
         files.push(text);
     }

@@ -1,0 +1,225 @@
+//! Around a store that can be slow or gone: every request has a decision within its time, whatever the store does.
+//!
+//! ```text
+//! request ──breaker──> store, with a deadline ──verdicts──>
+//!              │ open           │ late, gone, broken
+//!              └──────> share: each limit by its own rule
+//! ```
+//!
+//! A call that was given up is never sent again, and carries a not-after so that the store does not run it later.
+
+mod breaker;
+mod share;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use self::breaker::Breaker;
+pub use self::share::Share;
+use super::{Batch, Keys, Step, Store};
+use crate::clock::Clock;
+use crate::limiter::{Charge, Micros, Outcome, Prior, Verdict};
+
+/// What a store is asked: a batch without what only its request needs. Shared, so that a request that stops waiting still has
+/// it.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// The counters.
+    pub keys: Keys,
+    /// The charges on them.
+    pub charges: Vec<Charge>,
+    /// What another part of the request has decided.
+    pub prior: Prior,
+}
+
+impl Asked {
+    /// A number that is the same for the same first key.
+    #[must_use]
+    pub fn spread(&self) -> usize {
+        let first = if self.keys.is_empty() {
+            ""
+        } else {
+            self.keys.get(0)
+        };
+        first.bytes().fold(0_usize, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        })
+    }
+}
+
+/// What a store answers.
+#[derive(Debug)]
+pub struct Decided {
+    /// One verdict a charge.
+    pub verdicts: Vec<Verdict>,
+    /// The whole.
+    pub outcome: Outcome,
+}
+
+/// Why a store did not decide.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// There is no connection.
+    #[error("not connected")]
+    Disconnected,
+    /// Too many requests wait already.
+    #[error("too many requests wait")]
+    Busy,
+    /// The answer did not come in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// A key of the request holds something that is not ours. The store itself is well.
+    #[error("a key holds something else")]
+    Key,
+    /// The store refused; its word.
+    #[error("refused: {0}")]
+    Server(String),
+}
+
+/// Why a decision was made without the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The breaker is open.
+    Breaker,
+    /// There is no connection.
+    Disconnected,
+    /// Too many requests wait already.
+    Busy,
+    /// The answer did not come in time.
+    Timeout,
+    /// A key holds something that is not ours.
+    Key,
+    /// The store refused.
+    Refused,
+}
+
+impl Reason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Breaker, "breaker_open"),
+        (Self::Disconnected, "disconnected"),
+        (Self::Busy, "busy"),
+        (Self::Timeout, "timeout"),
+        (Self::Key, "key"),
+        (Self::Refused, "refused"),
+    ];
+}
+
+impl From<&StoreError> for Reason {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Disconnected => Self::Disconnected,
+            StoreError::Busy => Self::Busy,
+            StoreError::Timeout => Self::Timeout,
+            StoreError::Key => Self::Key,
+            StoreError::Server(_) => Self::Refused,
+        }
+    }
+}
+
+/// A store somewhere else.
+pub trait Remote: Send + Sync + std::fmt::Debug {
+    /// Asks it, until `give_up_at` of this process's clock.
+    fn ask(
+        &self,
+        asked: Arc<Asked>,
+        give_up_at: Micros,
+    ) -> impl Future<Output = Result<Decided, StoreError>> + Send;
+}
+
+/// A remote store that always has an answer.
+#[derive(Debug)]
+pub struct Guarded<R> {
+    remote: Arc<R>,
+    share: Share,
+    breaker: Breaker,
+    clock: Clock,
+    op_timeout: Duration,
+    without: [AtomicU64; 6],
+}
+
+impl<R: Remote> Guarded<R> {
+    /// Guards `remote`: a request waits for it for `op_timeout` at most, and is decided by `share` otherwise.
+    #[must_use]
+    pub fn new(remote: Arc<R>, share: Share, clock: Clock, op_timeout: Duration) -> Self {
+        Self {
+            remote,
+            share,
+            breaker: Breaker::default(),
+            clock,
+            op_timeout,
+            without: Default::default(),
+        }
+    }
+
+    /// Decisions made without the store since the start.
+    pub fn without_store(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Reason::ALL
+            .iter()
+            .map(|(reason, name)| (*name, self.without[*reason as usize].load(Ordering::Relaxed)))
+    }
+
+    /// Whether the store is not asked, and how often that began.
+    #[must_use]
+    pub fn breaker(&self) -> (bool, u64) {
+        (self.breaker.is_open(), self.breaker.opened())
+    }
+
+    /// Removes shares that have run out.
+    pub fn sweep_part(&self, now: Micros) {
+        self.share.sweep_part(now);
+    }
+
+    fn decide_without(&self, batch: &mut Batch, reason: Reason) {
+        self.without[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.share.decide(batch);
+    }
+}
+
+impl<R: Remote> Store for Guarded<R> {
+    fn decide<'a>(&'a self, batch: &'a mut Batch) -> Step<'a> {
+        let Some(permit) = self.breaker.admit(batch.now) else {
+            self.decide_without(batch, Reason::Breaker);
+            return Step::Done;
+        };
+        Step::Wait(Box::pin(async move {
+            let most = u64::try_from(self.op_timeout.as_micros()).unwrap_or(u64::MAX);
+            let give_up_at = batch.now + batch.budget_us.unwrap_or(most).min(most);
+            let asked = Arc::new(Asked {
+                keys: std::mem::take(&mut batch.keys),
+                charges: std::mem::take(&mut batch.charges),
+                prior: batch.prior,
+            });
+            let result = self.remote.ask(Arc::clone(&asked), give_up_at).await;
+            let asked = Arc::try_unwrap(asked).unwrap_or_else(|shared| Asked {
+                keys: shared.keys.clone(),
+                charges: shared.charges.clone(),
+                prior: shared.prior,
+            });
+            (batch.keys, batch.charges) = (asked.keys, asked.charges);
+            match result {
+                Ok(decided) => {
+                    permit.succeeded();
+                    (batch.verdicts, batch.outcome) = (decided.verdicts, decided.outcome);
+                }
+                Err(error) => {
+                    match error {
+                        StoreError::Key => permit.succeeded(),
+                        _ => permit.failed(self.clock.now_us()),
+                    }
+                    self.decide_without(batch, Reason::from(&error));
+                }
+            }
+        }))
+    }
+
+    fn describe(&self) -> String {
+        let state = if self.breaker.is_open() {
+            "away, limits are counted on shares"
+        } else {
+            "in use"
+        };
+        format!("redis, {state}")
+    }
+}

@@ -1,0 +1,175 @@
+//! Where Redis is: the reference server's ways of saying it, and URLs.
+
+use std::path::PathBuf;
+
+use redis::io::tcp::TcpSettings;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
+
+/// What settings say of a server.
+#[derive(Clone, Default)]
+pub struct Address {
+    /// `host:port`, a path, `redis://…` or `unix://…`.
+    pub url: String,
+    /// `tcp` or `unix`; empty: what the URL looks like.
+    pub socket_type: String,
+    /// `password` or `user:password`; empty for none.
+    pub auth: String,
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Address(not shown: it may hold a password)")
+    }
+}
+
+/// What is wrong with an address. The texts never repeat it: it may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// There is no host, or no port that is a number.
+    #[error("redis url: neither host:port, a path, redis:// nor unix://")]
+    Malformed,
+    /// Encryption is asked for.
+    #[error("redis url: rediss:// is not supported yet")]
+    Tls,
+    /// The client library does not take the URL.
+    #[error("redis url: {0}")]
+    Url(String),
+    /// A socket type that is neither `tcp` nor `unix`.
+    #[error("redis socket type {0:?}: tcp and unix are allowed")]
+    SocketType(String),
+}
+
+impl Address {
+    /// The connection that the settings describe.
+    ///
+    /// # Errors
+    /// Anything that can't be an address.
+    pub fn parse(&self) -> Result<ConnectionInfo, AddressError> {
+        let url = self.url.trim();
+        if url.starts_with("rediss://") {
+            return Err(AddressError::Tls);
+        }
+        let info = if url.contains("://") {
+            url.into_connection_info()
+                .map_err(|error| AddressError::Url(error.kind_text()))?
+        } else {
+            let addr = match self.socket_type.as_str() {
+                "unix" => ConnectionAddr::Unix(PathBuf::from(url)),
+                "" if url.starts_with('/') => ConnectionAddr::Unix(PathBuf::from(url)),
+                "" | "tcp" => tcp(url)?,
+                other => return Err(AddressError::SocketType(other.to_owned())),
+            };
+            addr.into_connection_info()
+                .map_err(|error| AddressError::Url(error.kind_text()))?
+        };
+        let settings = self.authenticated(info.redis_settings().clone());
+        let nodelay = TcpSettings::default().set_nodelay(true);
+        Ok(info.set_redis_settings(settings).set_tcp_settings(nodelay))
+    }
+
+    fn authenticated(&self, settings: RedisConnectionInfo) -> RedisConnectionInfo {
+        let settings = settings.set_lib_name("ratekeeper", env!("CARGO_PKG_VERSION"));
+        match self.auth.split_once(':') {
+            _ if self.auth.is_empty() => settings,
+            Some((user, password)) => settings.set_username(user).set_password(password),
+            None => settings.set_password(&self.auth),
+        }
+    }
+}
+
+fn tcp(text: &str) -> Result<ConnectionAddr, AddressError> {
+    let (host, port) = text.rsplit_once(':').ok_or(AddressError::Malformed)?;
+    let port = port.parse().map_err(|_| AddressError::Malformed)?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    if host.is_empty() {
+        return Err(AddressError::Malformed);
+    }
+    Ok(ConnectionAddr::Tcp(host.to_owned(), port))
+}
+
+/// An error's kind without the text it is about.
+trait KindText {
+    fn kind_text(&self) -> String;
+}
+
+impl KindText for redis::RedisError {
+    fn kind_text(&self) -> String {
+        self.category().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str, socket_type: &str, auth: &str) -> Result<ConnectionInfo, AddressError> {
+        Address {
+            url: url.to_owned(),
+            socket_type: socket_type.to_owned(),
+            auth: auth.to_owned(),
+        }
+        .parse()
+    }
+
+    #[test]
+    fn all_ways_of_saying_it_are_read() {
+        for (url, socket_type, expected) in [
+            ("localhost:6379", "tcp", "localhost:6379"),
+            ("10.0.0.1:7000", "", "10.0.0.1:7000"),
+            ("[::1]:6379", "tcp", "::1:6379"),
+            ("/var/run/redis.sock", "unix", "/var/run/redis.sock"),
+            ("/var/run/redis.sock", "", "/var/run/redis.sock"),
+            ("redis://cache:6380/2", "tcp", "cache:6380"),
+            ("redis://cache", "unix", "cache:6379"),
+            ("unix:///run/r.sock", "", "/run/r.sock"),
+        ] {
+            let info = parse(url, socket_type, "").unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(info.addr().to_string(), expected, "{url}");
+        }
+        assert_eq!(
+            parse("redis://cache:6380/2", "", "").map(|info| info.redis_settings().db()),
+            Ok(2)
+        );
+    }
+
+    #[test]
+    fn passwords_come_alone_or_with_a_user() {
+        let settings = |auth: &str| parse("h:1", "tcp", auth).map(|info| info.redis_settings().clone());
+        let with = settings("app:s:e:c").expect("an address");
+        assert_eq!((with.username(), with.password()), (Some("app"), Some("s:e:c")));
+        let alone = settings("secret").expect("an address");
+        assert_eq!((alone.username(), alone.password()), (None, Some("secret")));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_being_repeated() {
+        for url in [
+            "",
+            "host",
+            "host:",
+            ":6379",
+            "host:port",
+            "redis://user:hunter2@:x",
+            "rediss://h:1",
+        ] {
+            let error = parse(url, "", "")
+                .map(|info| info.addr().to_string())
+                .expect_err(url);
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        assert!(parse("h:1", "udp", "").is_err());
+        assert!(
+            !format!(
+                "{:?}",
+                Address {
+                    auth: "hunter2".to_owned(),
+                    ..Address::default()
+                }
+            )
+            .contains("hunter2")
+        );
+    }
+}

@@ -1,0 +1,449 @@
+//! One script call: the charges of some requests packed into few arguments, and its reply unpacked. No I/O here.
+//!
+//! The reply holds for each charge the units that the script found, and the rest follows from them by the limiter's own
+//! functions. `lua/README.md` has the layout of both.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use redis::{Cmd, Value};
+
+use super::script::Script;
+use crate::limiter::limit::RECORD_HITS_MAX;
+use crate::limiter::{
+    Algorithm, Charge, Level, Limit, Micros, Mode, Outcome, Prior, Reading, State, Verdict,
+};
+use crate::store::Keys;
+
+/// The most charges that requests share a call for: 64 keep Redis busy for less than half a millisecond.
+pub const CHARGES_MAX: usize = 64;
+
+/// The most charges of one request, which then has a call of its own. Key and limit numbers are 16 bits wide.
+pub const REQUEST_CHARGES_MAX: usize = 10_000;
+
+/// Numbers of a limit in the script's flat array.
+const LIMIT_VALUES: usize = 5;
+
+/// 2^53: a double holds every integer up to here.
+const DOUBLE_EXACT_MAX: u64 = 1 << 53;
+
+/// The requests of one script call. Cleared and used again, it allocates nothing.
+#[derive(Debug, Default)]
+pub struct Call {
+    keys: String,
+    key_ends: Vec<usize>,
+    key_hashes: Vec<u64>,
+    limits: Vec<Limit>,
+    charges: Vec<Charge>,
+    requests: Vec<Sent>,
+    now_us: Option<Micros>,
+    /// The script's arguments.
+    request_rows: Vec<u8>,
+    charge_rows: Vec<u8>,
+    limit_rows: Vec<u8>,
+}
+
+/// One request of a call.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    charges: usize,
+    prior: Prior,
+}
+
+/// Why a request is in no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// More than [`REQUEST_CHARGES_MAX`].
+    #[error("{0} charges in one request, more than {REQUEST_CHARGES_MAX}")]
+    TooManyCharges(usize),
+    /// A limit with `scope: local`, whose counter is never in Redis.
+    #[error("a limit of local scope can't be counted in redis")]
+    LocalScope,
+}
+
+impl Call {
+    /// An empty call.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets all requests and keeps the memory.
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.key_ends.clear();
+        self.key_hashes.clear();
+        self.limits.clear();
+        self.charges.clear();
+        self.requests.clear();
+        self.now_us = None;
+        self.request_rows.clear();
+        self.charge_rows.clear();
+        self.limit_rows.clear();
+    }
+
+    /// Whether no request is in the call.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// The number of requests.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The number of charges of all requests.
+    #[must_use]
+    pub fn charges(&self) -> usize {
+        self.charges.len()
+    }
+
+    /// Whether a request of so many charges may join: at most [`CHARGES_MAX`] in all, or alone.
+    #[must_use]
+    pub fn has_room(&self, charges: usize) -> bool {
+        self.is_empty() || self.charges.len() + charges <= CHARGES_MAX
+    }
+
+    /// Adds a request. After `not_after_us`, in the server's time, it does nothing; 0 is no such time.
+    ///
+    /// # Errors
+    /// A request that no call can hold. The call is as before.
+    pub fn push(
+        &mut self,
+        keys: &Keys,
+        charges: &[Charge],
+        prior: Prior,
+        not_after_us: Micros,
+    ) -> Result<(), Refused> {
+        if charges.len() > REQUEST_CHARGES_MAX {
+            return Err(Refused::TooManyCharges(charges.len()));
+        }
+        if charges
+            .iter()
+            .any(|charge| charge.limit.algorithm() == Algorithm::LocalBucket)
+        {
+            return Err(Refused::LocalScope);
+        }
+        for charge in charges {
+            let key = self.key_number(keys.get(charge.counter));
+            let limit = self.limit_number(&charge.limit);
+            write_charge(&mut self.charge_rows, key, limit, charge);
+        }
+        self.charges.extend_from_slice(charges);
+        write_request(&mut self.request_rows, charges.len(), prior, not_after_us);
+        self.requests.push(Sent {
+            charges: charges.len(),
+            prior,
+        });
+        Ok(())
+    }
+
+    /// Decides by this time instead of the server's. For tests, where keys must not expire meanwhile: they live an hour longer.
+    pub fn set_now(&mut self, now_us: Micros) {
+        self.now_us = Some(now_us);
+    }
+
+    /// The distinct counters, in the script's order.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
+        (0..self.key_ends.len()).map(|index| self.key(index))
+    }
+
+    /// The script that serves this call at least cost.
+    #[must_use]
+    pub fn script(&self) -> &'static Script {
+        match self.charges.as_slice() {
+            [only] if only.mode == Mode::Consume && self.requests.len() == 7 => Script::single(),
+            _ => Script::batch(),
+        }
+    }
+
+    /// Writes the `EVALSHA` of a script with this call's arguments, replacing what the command held.
+    pub fn write_to(&self, script: &Script, command: &mut Cmd) {
+        command.clear();
+        command.arg("EVALSHA").arg(script.hash()).arg(self.key_ends.len());
+        for key in self.keys() {
+            command.arg(key);
+        }
+        command
+            .arg(&self.request_rows)
+            .arg(&self.charge_rows)
+            .arg(&self.limit_rows);
+        if let Some(now) = self.now_us {
+            command.arg(now);
+        }
+    }
+
+    fn key(&self, index: usize) -> &str {
+        let start = if index == 0 { 0 } else { self.key_ends[index - 1] };
+        &self.keys[start..self.key_ends[index]]
+    }
+
+    /// The key's place in `KEYS`, from 1.
+    fn key_number(&mut self, key: &str) -> usize {
+        let hash = FixedState::default().hash_one(key);
+        let known = |&index: &usize| self.key_hashes[index] == hash && self.key(index) == key;
+        if let Some(index) = (0..self.key_hashes.len()).find(known) {
+            return index + 1;
+        }
+        self.keys.push_str(key);
+        self.key_ends.push(self.keys.len());
+        self.key_hashes.push(hash);
+        self.key_ends.len()
+    }
+
+    /// The limit's place in the script's flat array, from 1.
+    fn limit_number(&mut self, limit: &Limit) -> usize {
+        let index = self
+            .limits
+            .iter()
+            .rposition(|known| known == limit)
+            .unwrap_or_else(|| {
+                self.limits.push(*limit);
+                write_limit(&mut self.limit_rows, limit);
+                self.limits.len() - 1
+            });
+        index * LIMIT_VALUES + 1
+    }
+
+    /// Unpacks a reply to this call, for either script. `reply` is cleared first.
+    ///
+    /// # Errors
+    /// Anything but what the scripts send; `reply` is then of no use.
+    pub fn decode(&self, value: &Value, reply: &mut Reply) -> Result<(), Malformed> {
+        let Value::Array(values) = value else {
+            return Err(Malformed("not an array"));
+        };
+        let mut numbers = Numbers(values.iter());
+        reply.verdicts.clear();
+        reply.parts.clear();
+        reply.now_us = numbers.natural()?;
+        let mut first = 0;
+        for request in &self.requests {
+            let charges = &self.charges[first..first + request.charges];
+            first += request.charges;
+            let part = match numbers.next()? {
+                status @ (0 | 1) => {
+                    let start = reply.verdicts.len();
+                    for charge in charges {
+                        let verdict = verdict(charge, status == 1, reply.now_us, &mut numbers)?;
+                        reply.verdicts.push(verdict);
+                    }
+                    let outcome = outcome(charges, &reply.verdicts[start..], request.prior);
+                    if outcome.denied != (status == 1) {
+                        return Err(Malformed("the script's outcome is not that of its verdicts"));
+                    }
+                    Part::Decided { start, outcome }
+                }
+                2 => Part::TooLate,
+                3 => {
+                    let key = usize::try_from(numbers.natural()?).unwrap_or(usize::MAX);
+                    if key == 0 || key > self.key_ends.len() {
+                        return Err(Malformed("a key that was not sent"));
+                    }
+                    Part::NotOurs { key: key - 1 }
+                }
+                _ => return Err(Malformed("an unknown status")),
+            };
+            reply.parts.push(part);
+        }
+        if numbers.0.next().is_some() {
+            return Err(Malformed("more numbers than charges"));
+        }
+        Ok(())
+    }
+
+    /// What a decoded reply says about a request; `None` beyond the last.
+    #[must_use]
+    pub fn decision<'a>(&'a self, reply: &'a Reply, request: usize) -> Option<Decision<'a>> {
+        let charges = self.requests.get(request)?.charges;
+        Some(match *reply.parts.get(request)? {
+            Part::Decided { start, outcome } => Decision::Decided {
+                verdicts: reply.verdicts.get(start..start + charges)?,
+                outcome,
+            },
+            Part::TooLate => Decision::TooLate,
+            Part::NotOurs { key } => Decision::NotOurs { key: self.key(key) },
+        })
+    }
+}
+
+/// A decoded reply. Cleared and used again, it allocates nothing.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// The server's time, by which all was decided.
+    pub now_us: Micros,
+    verdicts: Vec<Verdict>,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Decided { start: usize, outcome: Outcome },
+    TooLate,
+    NotOurs { key: usize },
+}
+
+/// What became of one request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decision<'a> {
+    /// Decided, and all that is to be booked is. In the verdict of a consume that was booked, `unbooked` repeats what is shown.
+    Decided {
+        /// One verdict a charge.
+        verdicts: &'a [Verdict],
+        /// The whole.
+        outcome: Outcome,
+    },
+    /// It came after its time. Nothing was done.
+    TooLate,
+    /// A key holds something that is not a counter of its algorithm. Nothing of this request was done.
+    NotOurs {
+        /// The key.
+        key: &'a str,
+    },
+}
+
+/// A reply that the scripts don't send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed reply of a script: {0}")]
+pub struct Malformed(&'static str);
+
+/// The reply's numbers, one after the other.
+struct Numbers<'a>(std::slice::Iter<'a, Value>);
+
+impl Numbers<'_> {
+    fn next(&mut self) -> Result<i64, Malformed> {
+        match self.0.next() {
+            Some(Value::Int(number)) => Ok(*number),
+            Some(_) => Err(Malformed("not a number")),
+            None => Err(Malformed("fewer numbers than charges")),
+        }
+    }
+
+    fn natural(&mut self) -> Result<u64, Malformed> {
+        u64::try_from(self.next()?).map_err(|_| Malformed("a number below 0"))
+    }
+}
+
+/// The verdict of one charge: the units that the script found, and the wait where it does not follow from them.
+fn verdict(
+    charge: &Charge,
+    denied: bool,
+    now: Micros,
+    numbers: &mut Numbers<'_>,
+) -> Result<Verdict, Malformed> {
+    let limit = &charge.limit;
+    let first = numbers.next()?;
+    let (used, wait_us) = match u64::try_from(first) {
+        Ok(used) => (used, None),
+        Err(_) => (first.unsigned_abs() - 1, Some(numbers.natural()?)),
+    };
+    let mut level = Level {
+        used,
+        cost: limit.cost(),
+        capacity: limit.capacity(),
+    };
+    let over = match charge.mode {
+        Mode::Consume => !level.fits(charge.hits),
+        Mode::Record | Mode::Peek => !level.fits(0),
+        Mode::Refund => false,
+    };
+    let booked = charge.mode == Mode::Consume && !over && !denied;
+    if booked {
+        level = level.plus(charge.hits.saturating_mul(limit.cost()));
+    }
+    let reading = Reading {
+        used: level.used_hits(),
+        remaining: level.remaining_hits(),
+        wait_us: match wait_us {
+            Some(wait_us) => wait_us,
+            // Booked now: the counter is empty when one that holds nothing but this is.
+            None if booked => State::new(limit.algorithm()).empty_us(now, limit, level.used),
+            None => return Err(Malformed("no wait")),
+        },
+    };
+    Ok(Verdict {
+        over,
+        used: reading.used,
+        remaining: reading.remaining,
+        wait_us: reading.wait_us,
+        unbooked: reading,
+    })
+}
+
+/// What the verdicts mean for the request, as in [`crate::limiter::decide`].
+fn outcome(charges: &[Charge], verdicts: &[Verdict], prior: Prior) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut enforced_over = false;
+    for (charge, verdict) in charges.iter().zip(verdicts) {
+        let over = verdict.over && !charge.shadow;
+        if charge.quota {
+            outcome.quota_limits += 1;
+            outcome.quota_over += u32::from(over);
+        } else {
+            enforced_over |= over;
+        }
+    }
+    let quota_limits = outcome.quota_limits.saturating_add(prior.quota_limits);
+    let quota_over = outcome.quota_over.saturating_add(prior.quota_over);
+    let quota_denies = quota_limits > 0 && quota_over >= quota_limits;
+    outcome.would_deny = prior.denied || enforced_over || quota_denies;
+    outcome.denied = outcome.would_deny && !prior.never_deny;
+    outcome
+}
+
+/// `dHBII`: not after, charges, 1 denied before | 2 never denied, quota limits of the other part, how many of them are over.
+fn write_request(rows: &mut Vec<u8>, charges: usize, prior: Prior, not_after_us: Micros) {
+    let flags = match prior {
+        Prior { never_deny: true, .. } => 2,
+        Prior { denied: true, .. } => 1,
+        _ => 0,
+    };
+    rows.extend_from_slice(&double(not_after_us));
+    rows.extend_from_slice(&number(charges));
+    rows.push(flags);
+    rows.extend_from_slice(&prior.quota_limits.to_le_bytes());
+    rows.extend_from_slice(&prior.quota_over.to_le_bytes());
+}
+
+/// `HHBBd`: key, limit, mode, 1 shadow | 2 quota, hits.
+fn write_charge(rows: &mut Vec<u8>, key: usize, limit: usize, charge: &Charge) {
+    // More hits than 2^32 neither fit any limit nor are recorded.
+    let (mode, most) = match charge.mode {
+        Mode::Consume => (0, RECORD_HITS_MAX),
+        Mode::Record => (1, RECORD_HITS_MAX),
+        Mode::Peek => (2, 0),
+        Mode::Refund => (3, DOUBLE_EXACT_MAX),
+    };
+    rows.extend_from_slice(&number(key));
+    rows.extend_from_slice(&number(limit));
+    rows.push(mode);
+    rows.push(u8::from(charge.shadow) | u8::from(charge.quota) << 1);
+    rows.extend_from_slice(&double(charge.hits.min(most)));
+}
+
+/// `Bdddd`: algorithm, capacity, cost, window, pace.
+fn write_limit(rows: &mut Vec<u8>, limit: &Limit) {
+    let (algorithm, pace) = match limit.algorithm() {
+        Algorithm::SlidingWindow => (1, double(limit.tick_us())),
+        Algorithm::FixedWindow => (2, double(0)),
+        Algorithm::TokenBucket | Algorithm::LocalBucket => (3, limit.drain().to_le_bytes()),
+    };
+    rows.push(algorithm);
+    rows.extend_from_slice(&double(limit.capacity()));
+    rows.extend_from_slice(&double(limit.cost()));
+    rows.extend_from_slice(&double(limit.window_us()));
+    rows.extend_from_slice(&pace);
+}
+
+/// The bytes of `d`.
+#[expect(clippy::cast_precision_loss, reason = "at most 2^53")]
+fn double(value: u64) -> [u8; 8] {
+    (value.min(DOUBLE_EXACT_MAX) as f64).to_le_bytes()
+}
+
+/// The bytes of `H`. The bounds of a call keep every count and index below 2^16.
+fn number(value: usize) -> [u8; 2] {
+    u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes()
+}

@@ -1,0 +1,64 @@
+//! How long a caller waits: the `grpc-timeout` header.
+
+use std::time::Duration;
+
+use tonic::metadata::MetadataMap;
+
+/// Left for the way back to the caller, at most; of a short time, a quarter.
+const MARGIN_MAX: Duration = Duration::from_millis(2);
+
+/// The time in which an answer is of use, from now on; `None` if the caller waits for ever.
+#[must_use]
+pub fn budget(metadata: &MetadataMap) -> Option<Duration> {
+    let timeout = parse(metadata.get("grpc-timeout")?.to_str().ok()?)?;
+    Some(timeout - (timeout / 4).min(MARGIN_MAX))
+}
+
+/// At most 8 digits and a unit. What is no timeout is no bound: the service's own holds.
+fn parse(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3_600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<Duration> {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", text.parse().expect("a header value"));
+        budget(&metadata)
+    }
+
+    #[test]
+    fn a_margin_is_left_for_the_way_back() {
+        assert_eq!(of("20m"), Some(Duration::from_millis(18)));
+        assert_eq!(of("19700u"), Some(Duration::from_micros(17_700)));
+        assert_eq!(of("1m"), Some(Duration::from_micros(750)));
+        assert_eq!(
+            of("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3_600) - MARGIN_MAX)
+        );
+        assert_eq!(of("0S"), Some(Duration::ZERO));
+        assert_eq!(budget(&MetadataMap::new()), None);
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_no_bound() {
+        for text in ["", "m", "20", "-1m", "1.5S", "999999999m", "20x", "é"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+}

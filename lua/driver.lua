@@ -8,127 +8,174 @@ local ALLOWED, DENIED, TOO_LATE, NOT_OURS = 0, 1, 2, 3
 local requests, charges = rows('dHBII', 19, ARGV[1]), rows('HHBBd', 14, ARGV[2])
 local built, owner = {}, {} -- the algorithms in use, by number and by key
 local booked, booked_by = {}, {} -- by key: units that charges of the request `booked_by` took
-local over, used, mine, wait, plain = {}, {}, {}, {}, {} -- by charge
+local over, used, mine, wait, plain = {}, {}, {}, {}, {} -- by charge of the request
 local out, o = { now }, 1
 
--- The verdict of charge `c` of request `r`. Writes nothing. False if the key holds something that is not ours.
-local function judge(r, c)
-  local k, l, mode, hits = charges[c], charges[c + 1], charges[c + 2], charges[c + 4]
+-- The algorithm and the used units of a key, and whether its wait follows from them. Nil if the key holds something else.
+local function look(k, l)
   local number = limits[l]
   local algorithm = built[number]
   if not algorithm then
     algorithm = ALGORITHMS[number]()
     built[number] = algorithm
   end
-  if owner[k] and owner[k] ~= algorithm then
+  local before = owner[k]
+  if before and before ~= algorithm then
+    return nil
+  end
+  local units, is_plain = algorithm.level(k, l)
+  if units then
+    owner[k] = algorithm
+    return algorithm, units, is_plain
+  end
+end
+
+-- The verdict of the request's charge `i`, at `c`. Writes nothing. False if the key is not ours.
+local function judge(r, i, c)
+  local k, l, mode, hits = charges[c], charges[c + 1], charges[c + 2], charges[c + 4]
+  local algorithm, units, is_plain = look(k, l)
+  if not algorithm then
     return false
   end
-  local now_used, is_plain = algorithm.level(k, l)
-  if not now_used then
-    return false
-  end
-  owner[k] = algorithm
-  local capacity, before_me = limits[l + 1], booked_by[k] == r and booked[k] or 0
-  local shown = now_used + before_me
-  over[c], used[c], mine[c], wait[c], plain[c] = false, shown, before_me, false, is_plain
+  local capacity, before = limits[l + 1], booked_by[k] == r and booked[k] or 0
+  local shown, is_over, waits = units + before, false, nil
+  mine[i], plain[i] = before, is_plain
   if mode == CONSUME then
-    local units = hits * limits[l + 2]
-    if shown + units <= capacity then
-      booked[k], booked_by[k] = before_me + units, r
+    local need = hits * limits[l + 2]
+    if shown + need <= capacity then
+      booked[k], booked_by[k] = before + need, r
     else
-      over[c], wait[c] = true, algorithm.wait(k, l, before_me, hits)
+      is_over, waits = true, algorithm.wait(k, l, before, hits)
     end
-  elseif mode == RECORD then
-    before_me = before_me + min(hits * limits[l + 2], max(UNITS_MAX - shown, 0))
-    booked[k], booked_by[k], used[c] = before_me, r, now_used + before_me
-    over[c] = used[c] > capacity
-    wait[c] = over[c] and algorithm.wait(k, l, before_me, hits) or algorithm.empty(k, l, before_me)
-  elseif mode == PEEK then
-    over[c] = shown > capacity
-    wait[c] = over[c] and algorithm.wait(k, l, before_me, 0) or algorithm.empty(k, l, before_me)
+  elseif mode ~= REFUND then
+    if mode == RECORD then
+      before = before + min(hits * limits[l + 2], max(UNITS_MAX - shown, 0))
+      booked[k], booked_by[k], shown = before, r, units + before
+    end
+    is_over = shown > capacity
+    waits = is_over and algorithm.wait(k, l, before, hits) or algorithm.empty(k, l, before)
   end
+  over[i], used[i], wait[i] = is_over, shown, waits
   return true
 end
 
--- Books charge `c` as the request's verdict allows.
-local function book(c, denied)
-  local k, l, mode, hits = charges[c], charges[c + 1], charges[c + 2], charges[c + 4]
-  local algorithm = owner[k]
-  if mode == CONSUME then
-    if not denied and not over[c] and hits > 0 then
-      algorithm.charge(k, l, hits)
+-- Judges the charges of a request, and decides. Nil and the key if one is not ours.
+local function decide(r, first, n)
+  local flags, quota_limits, quota_over, enforced = requests[r + 2], requests[r + 3], requests[r + 4], false
+  local c = first
+  for i = 1, n do
+    if not judge(r, i, c) then
+      return nil, charges[c]
     end
-  elseif mode == RECORD then
+    local class = charges[c + 3]
+    if class >= QUOTA then
+      quota_limits = quota_limits + 1
+      if over[i] and class == QUOTA then
+        quota_over = quota_over + 1
+      end
+    elseif class ~= SHADOW and over[i] then
+      enforced = true
+    end
+    c = c + 5
+  end
+  return flags < 2 and (flags == 1 or enforced or (quota_limits > 0 and quota_over >= quota_limits))
+end
+
+-- The waits of what fits, before anything of the request is booked: until the counter is empty, with these hits if they will be
+-- booked. Those that follow from the units are left out.
+local function waits_of_fitting(first, n, denied)
+  local c = first
+  for i = 1, n do
+    if not wait[i] and charges[c + 2] == CONSUME then
+      local k, l, hits = charges[c], charges[c + 1], charges[c + 4]
+      if denied then
+        wait[i] = owner[k].empty(k, l, mine[i])
+      elseif not plain[i] or hits == 0 then
+        wait[i] = owner[k].empty(k, l, mine[i] + hits * limits[l + 2])
+      end
+    end
+    c = c + 5
+  end
+end
+
+-- Books what the request's verdict allows, in order, and appends the numbers of each charge.
+local function book(first, n, denied)
+  local c = first
+  for i = 1, n do
+    local k, l, mode, hits = charges[c], charges[c + 1], charges[c + 2], charges[c + 4]
+    local algorithm = owner[k]
     if hits > 0 then
-      algorithm.charge(k, l, hits)
+      if mode == RECORD or (mode == CONSUME and not denied and not over[i]) then
+        algorithm.charge(k, l, hits)
+      elseif mode == REFUND and algorithm.level(k, l) > 0 then
+        algorithm.refund(k, l, hits)
+      end
     end
-  elseif mode == REFUND then
-    local left = algorithm.level(k, l)
-    if hits > 0 and left > 0 then
-      algorithm.refund(k, l, hits)
-      left = algorithm.level(k, l)
+    if mode == REFUND then
+      used[i], wait[i] = algorithm.level(k, l), algorithm.empty(k, l, 0)
     end
-    used[c], wait[c] = left, algorithm.empty(k, l, 0)
+    if wait[i] then
+      out[o + 1], out[o + 2] = -1 - used[i], wait[i]
+      o = o + 2
+    else
+      o = o + 1
+      out[o] = used[i]
+    end
+    c = c + 5
+  end
+end
+
+-- The most frequent request, one enforced consume, without the arrays that several charges need.
+local function consume(k, l, hits)
+  local algorithm, units, is_plain = look(k, l)
+  if not algorithm then
+    out[o + 1], out[o + 2] = NOT_OURS, k
+    o = o + 2
+    return
+  end
+  local need = hits * limits[l + 2]
+  if units + need > limits[l + 1] then
+    out[o + 1], out[o + 2], out[o + 3] = DENIED, -1 - units, algorithm.wait(k, l, 0, hits)
+    o = o + 3
+  elseif is_plain then
+    algorithm.charge(k, l, hits)
+    out[o + 1], out[o + 2] = ALLOWED, units
+    o = o + 2
+  else
+    out[o + 1], out[o + 2], out[o + 3] = ALLOWED, -1 - units, algorithm.empty(k, l, need)
+    o = o + 3
+    algorithm.charge(k, l, hits)
   end
 end
 
 local first = 1
 for r = 1, #ARGV[1] / 19 * 5, 5 do
-  local not_after, last, flags = requests[r], first + requests[r + 1] * 5 - 5, requests[r + 2]
-  local quota_limits, quota_over, enforced, stranger = requests[r + 3], requests[r + 4], false, nil
+  local not_after, n = requests[r], requests[r + 1]
   if not_after > 0 and now > not_after then
     o = o + 1
     out[o] = TOO_LATE
+  elseif
+    n == 1
+    and charges[first + 2] == CONSUME
+    and charges[first + 3] == 0
+    and charges[first + 4] > 0
+    and requests[r + 2] == 0
+    and requests[r + 3] == 0
+  then
+    consume(charges[first], charges[first + 1], charges[first + 4])
   else
-    for c = first, last, 5 do
-      if not judge(r, c) then
-        stranger = charges[c]
-        break
-      end
-      local class = charges[c + 3]
-      if class >= QUOTA then
-        quota_limits = quota_limits + 1
-        if over[c] and class == QUOTA then
-          quota_over = quota_over + 1
-        end
-      elseif class ~= SHADOW and over[c] then
-        enforced = true
-      end
-    end
+    local denied, stranger = decide(r, first, n)
     if stranger then
       out[o + 1], out[o + 2] = NOT_OURS, stranger
       o = o + 2
     else
-      local denied = flags < 2 and (flags == 1 or enforced or (quota_limits > 0 and quota_over >= quota_limits))
       o = o + 1
       out[o] = denied and DENIED or ALLOWED
-      if denied then -- what fits shows the counter as it is before anything of the request is booked
-        for c = first, last, 5 do
-          if not wait[c] and charges[c + 2] == CONSUME then
-            wait[c] = owner[charges[c]].empty(charges[c], charges[c + 1], mine[c])
-          end
-        end
-      else
-        for c = first, last, 5 do
-          if not wait[c] and charges[c + 2] == CONSUME and not (plain[c] and charges[c + 4] > 0) then
-            local k, l = charges[c], charges[c + 1]
-            wait[c] = owner[k].empty(k, l, mine[c] + charges[c + 4] * limits[l + 2])
-          end
-        end
-      end
-      for c = first, last, 5 do
-        book(c, denied)
-        if wait[c] then
-          out[o + 1], out[o + 2] = -1 - used[c], wait[c]
-          o = o + 2
-        else
-          o = o + 1
-          out[o] = used[c]
-        end
-      end
+      waits_of_fitting(first, n, denied)
+      book(first, n, denied)
     end
   end
-  first = last + 5
+  first = first + n * 5
 end
 
 for k = 1, #KEYS do

@@ -4,7 +4,7 @@
 local function sliding_window()
   local ENTRIES_MAX = 127 -- with the base; a set of 128 is still a listpack
   local TOTAL_MAX = UNITS_MAX * 1.5
-  -- One slot a key. What is stored: `left` entries below the base have left the window.
+  -- One slot a key. What is stored: `card` entries, of which `left` below the base have left the window.
   local window, card, left, base, total, newest = {}, {}, {}, {}, {}, {}
   -- The oldest entry in the window, if reading the ends has shown it.
   local oldest, oldest_total = {}, {}
@@ -19,38 +19,62 @@ local function sliding_window()
 
   local function read(k, W)
     local key = KEYS[k]
-    local n = try('ZCARD', key)
-    if n == 0 then
+    local head = try('ZRANGE', key, '0', '1', 'WITHSCORES')
+    window[k] = nil
+    if head.err then
+      return false
+    end
+    if not head[1] then
       return absent(k, W)
     end
-    window[k] = nil
-    if type(n) ~= 'number' or n < 2 then
+    local tail = call('ZRANGE', key, '-1', '-1', 'WITHSCORES')
+    local lowest, t, last, first = tonumber(head[1]), tonumber(tail[1]), tonumber(tail[2]), tonumber(head[4])
+    local b, edge, gone, first_total = lowest, now - W, 0, tonumber(head[3])
+    if not (first and b and t and 0 <= b and b < t and t <= POINT_MAX and last <= POINT_MAX) then
       return false
     end
-    local head = call('ZRANGE', key, '0', '1', 'WITHSCORES')
-    local base_total, gone, first, first_total = head[1], 0, tonumber(head[4]), head[3]
-    local last, last_total = first, first_total
-    if n > 2 then
-      local tail = call('ZRANGE', key, '-1', '-1', 'WITHSCORES')
-      last, last_total = tonumber(tail[2]), tail[1]
-    end
-    local edge = now - W
+    card[k] = nil -- counted when needed
     if first <= edge then -- the newest entry that has left is the base
       if last <= edge then
-        gone, base_total, first = n - 1, last_total, nil
+        card[k] = call('ZCARD', key)
+        gone, b, first = card[k] - 1, t, nil
       else
-        gone = call('ZCOUNT', key, '-inf', edge) - 1
-        local two = call('ZRANGE', key, gone, gone + 1, 'WITHSCORES')
-        base_total, first, first_total = two[1], tonumber(two[4]), two[3]
+        gone = 1
+        local next = call('ZRANGE', key, '2', '2', 'WITHSCORES') -- there is one, since the newest has not left
+        b, first, first_total = first_total, tonumber(next[2]), tonumber(next[1])
+        if first <= edge then
+          gone = call('ZCOUNT', key, '-inf', edge) - 1
+          local two = call('ZRANGE', key, gone, gone + 1, 'WITHSCORES')
+          b, first, first_total = tonumber(two[1]), tonumber(two[4]), tonumber(two[3])
+        end
       end
     end
-    local b, t = tonumber(base_total), tonumber(last_total)
-    if not (b and t and 0 <= b and b <= t and t <= POINT_MAX and last <= POINT_MAX) then
-      return false
-    end
-    window[k], card[k], left[k], base[k], total[k], newest[k], added[k] = W, n, gone, b, t, last, 0
-    oldest[k], oldest_total[k] = first, tonumber(first_total)
+    window[k], left[k], base[k], total[k], newest[k], added[k] = W, gone, b, t, last, 0
+    oldest[k], oldest_total[k] = first, first_total
     return true
+  end
+
+  local function count(k)
+    local n = card[k]
+    if not n then
+      n = call('ZCARD', KEYS[k])
+      card[k] = n
+    end
+    return n
+  end
+
+  -- Each entry above the base has one hit at least, so few hits are few entries and need no count.
+  local function is_full(k)
+    return total[k] - base[k] >= ENTRIES_MAX - 1 and count(k) - left[k] >= ENTRIES_MAX
+  end
+
+  -- Sets the time to live when the newest score enters another quarter of the window: until then the one set before is enough.
+  local function prolong(k, was, to)
+    local quarter = window[k] / 4
+    local number = floor(to / quarter)
+    if was < number * quarter then
+      call('PEXPIRE', KEYS[k], ttl_ms((number + 1) * quarter + window[k]))
+    end
   end
 
   local function restart(k) -- totals start anew, long before 2^53
@@ -60,8 +84,8 @@ local function sliding_window()
     for i = 1, #all, 2 do
       call('ZADD', key, all[i + 1], format('%.0f', all[i] - less))
     end
-    call('PEXPIRE', key, ttl_ms(newest[k] + window[k]))
-    card[k], left[k], base[k], total[k], oldest[k] = card[k] - left[k], 0, 0, total[k] - less, nil
+    prolong(k, -1, newest[k])
+    card[k], left[k], base[k], total[k], oldest[k] = #all / 2, 0, 0, total[k] - less, nil
   end
 
   local function write(k)
@@ -69,26 +93,26 @@ local function sliding_window()
     if hits == 0 then
       return
     end
-    local key, to = KEYS[k], score[k]
+    local key, to, was = KEYS[k], score[k], newest[k]
     if card[k] == 0 then
       call('ZADD', key, '0', '0', to, format('%.0f', hits))
-      card[k], oldest[k], oldest_total[k] = 2, to, hits
+      card[k], oldest[k], oldest_total[k], was = 2, to, hits, -1
     else
+      local n = card[k]
       if left[k] > 0 then
         call('ZREMRANGEBYRANK', key, '0', left[k] - 1)
-        card[k], left[k] = card[k] - left[k], 0
+        n = n and n - left[k]
+        card[k], left[k] = n, 0
       end
-      if to == newest[k] or card[k] >= ENTRIES_MAX then -- one entry a tick; a full set lets the newest take it
+      if to == was or is_full(k) then -- one entry a tick; a full set lets the newest take it
         call('ZREM', key, format('%.0f', total[k]))
         oldest[k] = nil
       else
-        card[k] = card[k] + 1
+        card[k] = n and n + 1
       end
       call('ZADD', key, to, format('%.0f', total[k] + hits))
     end
-    if to ~= newest[k] then
-      call('PEXPIRE', key, ttl_ms(to + window[k]))
-    end
+    prolong(k, was, to)
     total[k], newest[k], added[k] = total[k] + hits, to, 0
   end
 
@@ -107,7 +131,7 @@ local function sliding_window()
 
   -- The rank of the first stored entry in the window with at least this total.
   local function rank_of(k, at_least)
-    local key, low, high = KEYS[k], left[k] + 1, card[k] - 1
+    local key, low, high = KEYS[k], left[k] + 1, count(k) - 1
     while low < high do
       local middle = floor((low + high) / 2)
       if (tonumber(call('ZRANGE', key, middle, middle)[1]) or 0) >= at_least then
@@ -129,13 +153,13 @@ local function sliding_window()
     local from
     if must_leave > total[k] then
       from = score[k]
-    elseif oldest[k] and oldest_total[k] >= must_leave and card[k] - left[k] > 2 then
+    elseif oldest[k] and oldest_total[k] >= must_leave and oldest[k] < newest[k] then
       from = oldest[k]
     else
       local rank = rank_of(k, must_leave)
-      if rank < card[k] - 1 then
+      if rank < count(k) - 1 then
         from = tonumber(call('ZRANGE', KEYS[k], rank, rank, 'WITHSCORES')[2])
-      elseif added[k] > 0 and card[k] - left[k] >= ENTRIES_MAX then
+      elseif added[k] > 0 and is_full(k) then
         from = score[k] -- the newest will take the booked hits and their score
       else
         from = newest[k]
@@ -190,7 +214,7 @@ local function sliding_window()
       call('DEL', key)
       return absent(k, window[k])
     end
-    local last = card[k] - 1
+    local last = count(k) - 1
     if (tonumber(call('ZRANGE', key, last - 1, last - 1)[1]) or 0) >= to then
       last = rank_of(k, to)
     end

@@ -24,6 +24,7 @@ mod limiter_request;
 mod limiter_waits;
 mod memory_store;
 mod policy_files;
+mod redis_store;
 mod reference_counting;
 mod reference_matching;
 mod reference_oracle;

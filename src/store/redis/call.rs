@@ -154,7 +154,7 @@ impl Call {
     #[must_use]
     pub fn script(&self) -> &'static Script {
         match self.charges.as_slice() {
-            [only] if only.mode == Mode::Consume && self.requests.len() == 7 => Script::single(),
+            [only] if only.mode == Mode::Consume && self.requests.len() == 1 => Script::single(),
             _ => Script::batch(),
         }
     }

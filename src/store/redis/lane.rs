@@ -205,13 +205,21 @@ async fn exchange(
 ) -> RedisResult<Value> {
     let mut command = Cmd::new();
     call.write_to(call.script(), &mut command);
-    match connection.send_packed_command(&command).await {
+    match send(connection, &command).await {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
             context.stats.add(|stats| &stats.reloads, 1);
             link::load_scripts(connection).await?;
-            connection.send_packed_command(&command).await
+            send(connection, &command).await
         }
         result => result,
+    }
+}
+
+/// The reply; a server's error is one here, too.
+async fn send(connection: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
+    match connection.send_packed_command(command).await? {
+        Value::ServerError(error) => Err(error.into()),
+        value => Ok(value),
     }
 }
 

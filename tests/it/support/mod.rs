@@ -12,6 +12,8 @@ pub mod http;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod redis;
+pub mod rk_load;
 pub mod service;
 
 use std::path::Path;

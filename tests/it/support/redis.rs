@@ -36,7 +36,14 @@ impl Redis {
         for _ in 0..10 {
             let port = free_port();
             match spawn(&dir, port, &arguments) {
-                Ok(process) => return Self { process, port, arguments, dir },
+                Ok(process) => {
+                    return Self {
+                        process,
+                        port,
+                        arguments,
+                        dir,
+                    };
+                }
                 // Someone else took the port in the meantime.
                 Err(output) => assert!(output.contains("in use"), "redis-server ended: {output}"),
             }

@@ -103,6 +103,11 @@ impl Service {
         http::post(self.http, "/json", json).unwrap_or_else(|error| panic!("/json: {error}"))
     }
 
+    /// All that it has written so far.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.process.terminate();

@@ -2,17 +2,18 @@
 local function fixed_window()
   -- One slot a key. `changed` is the window's length once there is something to write.
   local start, count, stored, changed = {}, {}, {}, {}
+  local starts = {} -- as texts, by number: most counters have the same
 
   local function read(k)
-    local text = try('GET', KEYS[k])
-    if not text then
+    local value = try('GET', KEYS[k])
+    if not value then
       start[k], count[k] = 0, 0
       return true
     end
-    if type(text) ~= 'string' then
+    if type(value) ~= 'string' then
       return false
     end
-    local s, c = match(text, '^(%d+) (%d+)$')
+    local s, c = match(value, '^(%d+) (%d+)$')
     s, c = tonumber(s), tonumber(c)
     if not (c and s <= POINT_MAX and 0 < c and c <= UNITS_MAX) then
       return false
@@ -59,7 +60,9 @@ local function fixed_window()
       return
     end
     if count[k] > 0 then
-      call('SET', KEYS[k], format('%.0f %.0f', start[k], count[k]), 'PX', ttl_ms(start[k] + changed[k]))
+      local from = starts[start[k]] or text(start[k])
+      starts[start[k]] = from
+      call('SET', KEYS[k], from .. ' ' .. text(count[k]), 'PX', ttl_text(start[k] + changed[k]))
     elseif stored[k] then
       call('DEL', KEYS[k])
     end

@@ -1,5 +1,6 @@
 -- What every fragment uses: cached functions, the time, the limits.
-local call, try, unpack, type = redis.call, redis.pcall, struct.unpack, type
+local call, try, unpack = redis.call, redis.pcall, struct.unpack
+local tonumber, type = tonumber, type
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local format, match, rep = string.format, string.match, string.rep
 
@@ -34,7 +35,19 @@ end
 -- Limits: from its index `l` on, algorithm, capacity and cost of a hit in units, window in us, pace (tick in us, or drain).
 local limits = rows('Bdddd', 33, ARGV[3])
 
--- Milliseconds to live for a counter that is empty at `point`, at most 285 years.
-local function ttl_ms(point)
-  return ceil(min(max(point - now, 0), POINT_MAX) / 1000) + slack_ms
+-- A natural number as text. `%d` is twice as fast but need not be wider than 32 bits; Lua's own conversion rounds to 14 digits.
+local function text(number)
+  return format(number < 2147483648 and number >= 0 and '%d' or '%.0f', number)
+end
+
+-- Milliseconds to live for a counter that is empty at `point`, at most 285 years. Results are remembered by point:
+-- counters of one limit that are charged at the same time end at the same time.
+local ttls = {}
+local function ttl_text(point)
+  local known = ttls[point]
+  if not known then
+    known = text(ceil(min(max(point - now, 0), POINT_MAX) / 1000) + slack_ms)
+    ttls[point] = known
+  end
+  return known
 end

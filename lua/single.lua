@@ -7,6 +7,10 @@ local UNITS_MAX, POINT_MAX = 4503599627370496, 9007199254740992
 local ALLOWED, DENIED, TOO_LATE, NOT_OURS = 0, 1, 2, 3
 local ENTRIES_MAX = 127
 
+local function text(number)
+  return format(number < 2147483648 and '%d' or '%.0f', number)
+end
+
 local key = KEYS[1]
 local not_after, _, flags, quota_limits, quota_over = unpack('<dHBII', ARGV[1])
 local _, _, _, class, hits = unpack('<HHBBd', ARGV[2])
@@ -20,48 +24,34 @@ if not_after > 0 and now > not_after then
   return { now, TOO_LATE }
 end
 
--- Read: the units used, and of the state what booking needs. A sliding window's newest score is `at`, its newest total `debt`;
--- a bucket's time is `at`; a fixed window's start is `at`.
-local used, at, debt, card, gone, first, plain = 0, 0, 0, 0, 0, nil, true
+-- Read: the units used, and what booking needs. A fixed window: `debt` hits since `at`. A bucket: `debt` units at `at`. A sliding
+-- window: `debt` is the newest total, `gone` the entries below the base that have left.
+local used, at, debt, gone, plain = 0, 0, 0, 0, true
 local units = hits * cost
 if algorithm == 1 then
-  card = try('ZCARD', key)
-  if type(card) ~= 'number' or card == 1 then
+  local tail = try('ZRANGE', key, '-1', '-1')
+  if tail.err then
     return { now, NOT_OURS, 1 }
   end
-  if card > 0 then
-    local head = call('ZRANGE', key, '0', '1', 'WITHSCORES')
-    local base, newest = head[1], head[3]
-    first = tonumber(head[4])
-    at = first
-    if card > 2 then
-      local tail = call('ZRANGE', key, '-1', '-1', 'WITHSCORES')
-      newest, at = tail[1], tonumber(tail[2])
-    end
-    if first <= now - W then
-      if at <= now - W then
-        gone, base = card - 1, newest
-      else
-        gone = call('ZCOUNT', key, '-inf', now - W) - 1
-        base = call('ZRANGE', key, gone, gone)[1]
-      end
-    end
-    base, debt = tonumber(base), tonumber(newest)
-    if not (base and debt and 0 <= base and base <= debt and debt <= POINT_MAX and at <= POINT_MAX) then
+  if tail[1] then
+    gone = max(call('ZCOUNT', key, '-inf', format('%.0f', now - W)) - 1, 0)
+    local base = tonumber(call('ZRANGE', key, gone, gone)[1])
+    debt = tonumber(tail[1])
+    if not (base and debt and 0 <= base and 0 < debt and (base < debt or gone > 0 and base == debt) and debt <= POINT_MAX) then
       return { now, NOT_OURS, 1 }
     end
     used = debt - base
   end
 elseif algorithm == 2 or algorithm == 3 then
-  local text = try('GET', key)
-  if text then
-    if type(text) ~= 'string' then
+  local value = try('GET', key)
+  if value then
+    if type(value) ~= 'string' then
       return { now, NOT_OURS, 1 }
     end
     if algorithm == 2 then
-      at, debt = match(text, '^(%d+) (%d+)$')
+      at, debt = match(value, '^(%d+) (%d+)$')
     else
-      debt, at = match(text, '^(%d+)@(%d+)$')
+      debt, at = match(value, '^(%d+)@(%d+)$')
     end
     at, debt = tonumber(at), tonumber(debt)
     if not (debt and at <= POINT_MAX and 0 < debt and debt <= UNITS_MAX) then
@@ -103,26 +93,26 @@ if booked == 0 or not plain then
   if over and units > capacity and algorithm ~= 2 then
     wait = W
   elseif algorithm == 1 then
-    if not over then
-      wait = used > 0 and min(at + W - now, W) or 0
-    else
-      local must_leave = debt + units - capacity
-      local low, high = gone + 1, card - 1
-      while low < high do
-        local middle = low == gone + 1 and low or floor((low + high) / 2)
-        if (tonumber(call('ZRANGE', key, middle, middle)[1]) or 0) >= must_leave then
-          high = middle
-        else
-          low = middle + 1
+    if over or used > 0 then
+      local rank = '-1'
+      if over then -- an entry of at least this total has to leave
+        local must_leave = debt + units - capacity
+        local low, high = gone + 1, nil
+        local middle = low
+        while not high or low < high do
+          if (tonumber(call('ZRANGE', key, middle, middle)[1]) or 0) >= must_leave then
+            high = middle
+          else
+            low, high = middle + 1, high or call('ZCARD', key) - 1
+          end
+          middle = floor((low + high) / 2)
         end
+        rank = low
       end
-      if low == 1 then
-        at = first
-      elseif low < card - 1 then
-        at = tonumber(call('ZRANGE', key, low, low, 'WITHSCORES')[2])
-      end
-      wait = max(at + W - now, 1)
+      local score = tonumber(call('ZRANGE', key, rank, rank, 'WITHSCORES')[2])
+      wait = min(max(score, 0), POINT_MAX) + W - now
     end
+    wait = over and max(wait, 1) or min(wait or 0, W)
   elseif algorithm == 2 then
     wait = min(at + W - now, W)
   else
@@ -155,12 +145,17 @@ end
 
 -- Write.
 if booked > 0 then
-  local empty_at
   if algorithm == 1 then
-    local to = max(ceil(now / pace) * pace, at)
-    if card == 0 then
-      call('ZADD', key, '0', '0', to, format('%.0f', hits))
+    local to, merges = ceil(now / pace) * pace, false
+    local to_text = format('%.0f', to)
+    local ttl_ms = ceil((to + W - now) / 1000) + slack_ms
+    if debt == 0 then
+      call('ZADD', key, '0', '0', to_text, text(hits))
     else
+      if call('ZCOUNT', key, to_text, '+inf') > 0 then
+        merges, to_text = true, call('ZRANGE', key, '-1', '-1', 'WITHSCORES')[2]
+        ttl_ms = ceil(max(to_text + W - now, 0) / 1000) + slack_ms
+      end
       if gone > 0 then
         call('ZREMRANGEBYRANK', key, '0', gone - 1)
       end
@@ -168,26 +163,26 @@ if booked > 0 then
         local all, less = call('ZRANGE', key, '0', '-1', 'WITHSCORES'), debt - used
         call('DEL', key)
         for i = 1, #all, 2 do
-          call('ZADD', key, all[i + 1], format('%.0f', all[i] - less))
+          call('ZADD', key, all[i + 1], text(all[i] - less))
         end
-        call('PEXPIRE', key, ceil(max(at + W - now, 0) / 1000) + slack_ms)
         debt = used
+        call('PEXPIRE', key, ttl_ms)
       end
-      if to == at or card - gone >= ENTRIES_MAX then
-        call('ZREM', key, format('%.0f', debt))
+      if merges or (used >= ENTRIES_MAX - 1 and call('ZCARD', key) >= ENTRIES_MAX) then
+        call('ZREM', key, text(debt))
       end
-      call('ZADD', key, to, format('%.0f', debt + hits))
+      call('ZADD', key, to_text, text(debt + hits))
     end
-    if to ~= at then
-      call('PEXPIRE', key, ceil((to + W - now) / 1000) + slack_ms)
+    if not merges then
+      call('PEXPIRE', key, ttl_ms)
     end
   elseif algorithm == 2 then
     local ttl_ms = ceil((at + W - now) / 1000) + slack_ms
-    call('SET', key, format('%.0f %.0f', at, used + hits), 'PX', ttl_ms)
+    call('SET', key, text(at) .. ' ' .. text(used + hits), 'PX', ttl_ms)
   else
     at = max(at, now)
-    local ttl_ms = ceil(min(at - now + (used + units) / pace + 1, POINT_MAX) / 1000) + slack_ms
-    call('SET', key, format('%.0f@%.0f', used + units, at), 'PX', ttl_ms)
+    local ttl_ms = ceil(min(at - now + ceil((used + units) / pace) + 1, POINT_MAX) / 1000) + slack_ms
+    call('SET', key, text(used + units) .. '@' .. text(at), 'PX', ttl_ms)
   end
 end
 

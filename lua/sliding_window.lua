@@ -1,80 +1,63 @@
 -- Sliding window: a sorted set of running totals. Score = when the entry starts to count (us, the end of its tick), member =
 -- total up to and with it. Rank 0 is always the base: never a charge, its total is what has left the window.
 -- used = newest total - base. Equals src/limiter/sliding_window.rs, entry by entry.
+--
+-- Redis takes longer to print a score than for all else, so scores are compared by ZCOUNT and read only when they are needed.
 local function sliding_window()
   local ENTRIES_MAX = 127 -- with the base; a set of 128 is still a listpack
   local TOTAL_MAX = UNITS_MAX * 1.5
-  -- One slot a key. What is stored: `card` entries, of which `left` below the base have left the window.
-  local window, card, left, base, total, newest = {}, {}, {}, {}, {}, {}
-  -- The oldest entry in the window, if reading the ends has shown it.
-  local oldest, oldest_total = {}, {}
-  -- What is booked but not yet written: hits, and the score they get.
-  local added, score = {}, {}
+  -- One slot a key. What is stored: for this window, `left` entries below the base have left it.
+  local window, left, base, total = {}, {}, {}, {}
+  local oldest, oldest_total = {}, {} -- the oldest stored entry in the window, once a denial has asked for it
+  -- What is booked but not yet written: hits, their score as number and text, and whether the newest entry has that score.
+  local added, score, score_text, merges = {}, {}, {}, {}
+  -- By limit: the end of the tick of now, as number and text.
+  local ends, ends_text = {}, {}
+  local edges = {} -- by window: where it begins
 
   local function absent(k, W)
-    window[k], card[k], left[k], base[k], total[k], newest[k], added[k] = W, 0, 0, 0, 0, 0, 0
-    oldest[k] = nil
+    window[k], left[k], base[k], total[k], added[k] = W, 0, 0, 0, 0
     return true
   end
 
   local function read(k, W)
     local key = KEYS[k]
-    local head = try('ZRANGE', key, '0', '1', 'WITHSCORES')
+    local tail = try('ZRANGE', key, '-1', '-1')
     window[k] = nil
-    if head.err then
+    if tail.err then
       return false
     end
-    if not head[1] then
+    if not tail[1] then
       return absent(k, W)
     end
-    local tail = call('ZRANGE', key, '-1', '-1', 'WITHSCORES')
-    local lowest, t, last, first = tonumber(head[1]), tonumber(tail[1]), tonumber(tail[2]), tonumber(head[4])
-    local b, edge, gone, first_total = lowest, now - W, 0, tonumber(head[3])
-    if not (first and b and t and 0 <= b and b < t and t <= POINT_MAX and last <= POINT_MAX) then
+    local edge = edges[W]
+    if not edge then
+      edge = text(now - W)
+      edges[W] = edge
+    end
+    -- The newest entry that has left is the base; after a step back of the clock not even the base need have left.
+    local gone = call('ZCOUNT', key, '-inf', edge) - 1
+    local lowest
+    if gone > 0 then
+      lowest = call('ZRANGE', key, gone, gone)
+    else
+      gone, lowest = 0, call('ZRANGE', key, '0', '0')
+    end
+    local b, t = tonumber(lowest[1]), tonumber(tail[1])
+    if not (b and t and 0 <= b and 0 < t and (b < t or gone > 0 and b == t) and t <= POINT_MAX) then
       return false
     end
-    card[k] = nil -- counted when needed
-    if first <= edge then -- the newest entry that has left is the base
-      if last <= edge then
-        card[k] = call('ZCARD', key)
-        gone, b, first = card[k] - 1, t, nil
-      else
-        gone = 1
-        local next = call('ZRANGE', key, '2', '2', 'WITHSCORES') -- there is one, since the newest has not left
-        b, first, first_total = first_total, tonumber(next[2]), tonumber(next[1])
-        if first <= edge then
-          gone = call('ZCOUNT', key, '-inf', edge) - 1
-          local two = call('ZRANGE', key, gone, gone + 1, 'WITHSCORES')
-          b, first, first_total = tonumber(two[1]), tonumber(two[4]), tonumber(two[3])
-        end
-      end
-    end
-    window[k], left[k], base[k], total[k], newest[k], added[k] = W, gone, b, t, last, 0
-    oldest[k], oldest_total[k] = first, first_total
+    window[k], left[k], base[k], total[k], added[k], oldest[k] = W, gone, b, t, 0, nil
     return true
   end
 
-  local function count(k)
-    local n = card[k]
-    if not n then
-      n = call('ZCARD', KEYS[k])
-      card[k] = n
-    end
-    return n
+  local function score_at(k, rank)
+    return min(max(tonumber(call('ZRANGE', KEYS[k], rank, rank, 'WITHSCORES')[2]), 0), POINT_MAX)
   end
 
   -- Each entry above the base has one hit at least, so few hits are few entries and need no count.
   local function is_full(k)
-    return total[k] - base[k] >= ENTRIES_MAX - 1 and count(k) - left[k] >= ENTRIES_MAX
-  end
-
-  -- Sets the time to live when the newest score enters another quarter of the window: until then the one set before is enough.
-  local function prolong(k, was, to)
-    local quarter = window[k] / 4
-    local number = floor(to / quarter)
-    if was < number * quarter then
-      call('PEXPIRE', KEYS[k], ttl_ms((number + 1) * quarter + window[k]))
-    end
+    return total[k] - base[k] >= ENTRIES_MAX - 1 and call('ZCARD', KEYS[k]) - left[k] >= ENTRIES_MAX
   end
 
   local function restart(k) -- totals start anew, long before 2^53
@@ -82,10 +65,10 @@ local function sliding_window()
     local all = call('ZRANGE', key, left[k], '-1', 'WITHSCORES')
     call('DEL', key)
     for i = 1, #all, 2 do
-      call('ZADD', key, all[i + 1], format('%.0f', all[i] - less))
+      call('ZADD', key, all[i + 1], text(all[i] - less))
     end
-    prolong(k, -1, newest[k])
-    card[k], left[k], base[k], total[k], oldest[k] = #all / 2, 0, 0, total[k] - less, nil
+    call('PEXPIRE', key, ttl_text(all[#all] + window[k]))
+    left[k], base[k], total[k], oldest[k] = 0, 0, total[k] - less, nil
   end
 
   local function write(k)
@@ -93,27 +76,24 @@ local function sliding_window()
     if hits == 0 then
       return
     end
-    local key, to, was = KEYS[k], score[k], newest[k]
-    if card[k] == 0 then
-      call('ZADD', key, '0', '0', to, format('%.0f', hits))
-      card[k], oldest[k], oldest_total[k], was = 2, to, hits, -1
+    local key, was = KEYS[k], total[k]
+    local now_total = was + hits
+    if was == 0 then
+      call('ZADD', key, '0', '0', score_text[k], text(now_total))
     else
-      local n = card[k]
       if left[k] > 0 then
         call('ZREMRANGEBYRANK', key, '0', left[k] - 1)
-        n = n and n - left[k]
-        card[k], left[k] = n, 0
+        left[k] = 0
       end
-      if to == was or is_full(k) then -- one entry a tick; a full set lets the newest take it
-        call('ZREM', key, format('%.0f', total[k]))
-        oldest[k] = nil
-      else
-        card[k] = n and n + 1
+      if merges[k] or is_full(k) then -- one entry a tick; a full set lets the newest take it
+        call('ZREM', key, text(was))
       end
-      call('ZADD', key, to, format('%.0f', total[k] + hits))
+      call('ZADD', key, score_text[k], text(now_total))
     end
-    prolong(k, was, to)
-    total[k], newest[k], added[k] = total[k] + hits, to, 0
+    if not merges[k] then
+      call('PEXPIRE', key, ttl_text(score[k] + window[k]))
+    end
+    total[k], added[k], oldest[k] = now_total, 0, nil
   end
 
   local function level(k, l)
@@ -129,9 +109,11 @@ local function sliding_window()
     return total[k] + added[k] - base[k], true
   end
 
-  -- The rank of the first stored entry in the window with at least this total.
+  -- The rank of the first stored entry in the window with at least this total, and whether it is the newest.
   local function rank_of(k, at_least)
-    local key, low, high = KEYS[k], left[k] + 1, count(k) - 1
+    local key = KEYS[k]
+    local last = call('ZCARD', key) - 1
+    local low, high = left[k] + 1, last
     while low < high do
       local middle = floor((low + high) / 2)
       if (tonumber(call('ZRANGE', key, middle, middle)[1]) or 0) >= at_least then
@@ -140,7 +122,23 @@ local function sliding_window()
         low = middle + 1
       end
     end
-    return low
+    return low, low == last
+  end
+
+  -- The score of that entry. Mostly it is the oldest.
+  local function score_of(k, at_least)
+    if not oldest[k] then
+      local entry = call('ZRANGE', KEYS[k], left[k] + 1, left[k] + 1, 'WITHSCORES')
+      oldest_total[k], oldest[k] = tonumber(entry[1]) or 0, tonumber(entry[2])
+    end
+    if oldest_total[k] >= at_least then
+      return oldest[k]
+    end
+    local rank, is_newest = rank_of(k, at_least)
+    if is_newest and added[k] > 0 and is_full(k) then
+      return score[k] -- the newest will take the booked hits and their score
+    end
+    return score_at(k, rank)
   end
 
   local function wait(k, l, booked, hits)
@@ -150,21 +148,7 @@ local function sliding_window()
     if hits > capacity or must_leave > all then
       return W
     end
-    local from
-    if must_leave > total[k] then
-      from = score[k]
-    elseif oldest[k] and oldest_total[k] >= must_leave and oldest[k] < newest[k] then
-      from = oldest[k]
-    else
-      local rank = rank_of(k, must_leave)
-      if rank < count(k) - 1 then
-        from = tonumber(call('ZRANGE', KEYS[k], rank, rank, 'WITHSCORES')[2])
-      elseif added[k] > 0 and is_full(k) then
-        from = score[k] -- the newest will take the booked hits and their score
-      else
-        from = newest[k]
-      end
-    end
+    local from = must_leave > total[k] and score[k] or score_of(k, must_leave)
     return max(from + W - now, 1)
   end
 
@@ -176,34 +160,41 @@ local function sliding_window()
     if level(k, l) == 0 then
       return 0
     end
-    return min((added[k] > 0 and score[k] or newest[k]) + W - now, W)
+    return min((added[k] > 0 and score[k] or score_at(k, '-1')) + W - now, W)
   end
 
-  local ends = {} -- of the tick of now, by limit
+  local function tick_end(l)
+    local tick = limits[l + 4]
+    local to = ceil(now / tick) * tick
+    ends[l], ends_text[l] = to, text(to)
+    return to
+  end
+
   local function charge(k, l, hits)
-    local used = level(k, l)
-    hits = min(hits, UNITS_MAX - used)
+    hits = min(hits, UNITS_MAX - level(k, l))
     if hits <= 0 then
       return
     end
-    local to = ends[l]
-    if not to then
-      local tick = limits[l + 4]
-      to = ceil(now / tick) * tick
-      ends[l] = to
-    end
-    -- Only the new score is raised to the newest, never `now`: judging expiry by a later time would forget hits.
-    if added[k] > 0 then
-      to = max(to, score[k])
-      if to ~= score[k] then
-        write(k)
-      end
+    local to = ends[l] or tick_end(l)
+    if added[k] > 0 and to > score[k] then
+      write(k)
     end
     if total[k] + added[k] + hits > TOTAL_MAX then
       write(k)
       restart(k)
     end
-    added[k], score[k] = added[k] + hits, max(to, newest[k])
+    if added[k] == 0 then
+      score[k], score_text[k], merges[k] = to, ends_text[l], false
+      -- Only the new score is raised to the newest, never `now`: judging expiry by a later time would forget hits.
+      if total[k] > 0 and call('ZCOUNT', KEYS[k], score_text[k], '+inf') > 0 then
+        merges[k] = true
+        if call('ZCOUNT', KEYS[k], '(' .. score_text[k], '+inf') > 0 then
+          score[k] = score_at(k, '-1')
+          score_text[k] = text(score[k])
+        end
+      end
+    end
+    added[k] = added[k] + hits
   end
 
   local function refund(k, l, hits) -- from the newest
@@ -214,14 +205,11 @@ local function sliding_window()
       call('DEL', key)
       return absent(k, window[k])
     end
-    local last = count(k) - 1
-    if (tonumber(call('ZRANGE', key, last - 1, last - 1)[1]) or 0) >= to then
-      last = rank_of(k, to)
-    end
-    local entry = call('ZRANGE', key, last, last, 'WITHSCORES')
-    call('ZREMRANGEBYRANK', key, last, '-1') -- the base stays, and with it the key and its time to live
-    call('ZADD', key, entry[2], format('%.0f', to))
-    card[k], total[k], newest[k], oldest[k] = last + 1, to, tonumber(entry[2]), nil
+    local rank = rank_of(k, to)
+    local entry = call('ZRANGE', key, rank, rank, 'WITHSCORES')
+    call('ZREMRANGEBYRANK', key, rank, '-1') -- the base stays, and with it the key and its time to live
+    call('ZADD', key, entry[2], text(to))
+    total[k], oldest[k] = to, nil
   end
 
   return { level = level, wait = wait, empty = empty, charge = charge, refund = refund, write = write }

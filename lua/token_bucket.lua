@@ -3,17 +3,18 @@
 local function token_bucket()
   -- One slot a key. `changed` is the drain once there is something to write.
   local debt, at, stored, changed = {}, {}, {}, {}
+  local now_text = text(now)
 
   local function read(k)
-    local text = try('GET', KEYS[k])
-    if not text then
+    local value = try('GET', KEYS[k])
+    if not value then
       debt[k], at[k] = 0, 0
       return true
     end
-    if type(text) ~= 'string' then
+    if type(value) ~= 'string' then
       return false
     end
-    local d, a = match(text, '^(%d+)@(%d+)$')
+    local d, a = match(value, '^(%d+)@(%d+)$')
     d, a = tonumber(d), tonumber(a)
     if not (d and 0 < d and d <= UNITS_MAX and a <= POINT_MAX) then
       return false
@@ -94,8 +95,9 @@ local function token_bucket()
     end
     if debt[k] > 0 then
       -- A microsecond more than the division says, for its rounding.
-      local empty_at = at[k] + min(debt[k] / drain, POINT_MAX) + 1
-      call('SET', KEYS[k], format('%.0f@%.0f', debt[k], at[k]), 'PX', ttl_ms(empty_at))
+      local ttl = ttl_text(at[k] + min(ceil(debt[k] / drain), POINT_MAX) + 1)
+      local at_text = at[k] == now and now_text or text(at[k])
+      call('SET', KEYS[k], text(debt[k]) .. '@' .. at_text, 'PX', ttl)
     elseif stored[k] then
       call('DEL', KEYS[k])
     end

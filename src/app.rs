@@ -15,11 +15,12 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthReporter;
 
 use self::stores::Stores;
 use crate::admin::health::HealthOptions;
-use crate::admin::{Admin, Health, server};
+use crate::admin::{Admin, Health, Refresh, server};
 use crate::clock::Clock;
 use crate::decision::Decider;
 use crate::descriptor::KeyEncoder;
@@ -126,32 +127,9 @@ impl App {
         report_serving(&reporter, *self.health.serving().borrow()).await;
 
         let listener = self.bind_grpc().await?;
-        let mut http = self.serve_http(&stop).await?;
-        let mut workers = Workers {
-            ports: Vec::new(),
-            threads: Vec::new(),
-        };
-        let threads = options::threads(&self.settings);
-        self.stores.attach(threads);
-        for index in 0..threads {
-            let services = Services {
-                rate_limit: self.service.clone(),
-                health: grpc_health.clone(),
-                telemetry: Arc::clone(&self.telemetry),
-            };
-            let (name, stores) = (format!("grpc-{index}"), self.stores.clone());
-            let (port, thread) = worker::spawn(
-                name,
-                services,
-                self.worker_options(),
-                stop.clone(),
-                Box::new(move || stores.attach(index)),
-            )?;
-            workers.ports.push(port);
-            workers.threads.push(thread);
-        }
+        let workers = self.start_workers(&grpc_health, &stop)?;
+        let mut http = self.serve_http(&workers, &stop).await?;
         let (reload, reloader) = self.start_reloader()?;
-        let loads = workers.ports.iter().map(|port| port.load.clone()).collect();
         http.spawn(listener::deal(
             listener,
             workers.ports,
@@ -164,7 +142,6 @@ impl App {
             self.clock.clone(),
             self.stores.clone(),
             Arc::clone(&self.telemetry),
-            loads,
         ));
         if let Some(tls) = &self.tls {
             tokio::spawn(reload_tls(Arc::clone(tls)));
@@ -180,6 +157,34 @@ impl App {
         Ok(())
     }
 
+    fn start_workers<H: tonic_health::pb::health_server::Health>(
+        &self,
+        health: &HealthServer<H>,
+        stop: &watch::Receiver<bool>,
+    ) -> anyhow::Result<Workers> {
+        let mut workers = Workers {
+            ports: Vec::new(),
+            threads: Vec::new(),
+        };
+        let threads = options::threads(&self.settings);
+        // This thread serves the JSON door.
+        self.stores.attach(threads);
+        for index in 0..threads {
+            let services = Services {
+                rate_limit: self.service.clone(),
+                health: health.clone(),
+                telemetry: Arc::clone(&self.telemetry),
+            };
+            let stores = self.stores.clone();
+            let attach = Box::new(move || stores.attach(index));
+            let name = format!("grpc-{index}");
+            let (port, thread) = worker::spawn(name, services, self.worker_options(), stop.clone(), attach)?;
+            workers.ports.push(port);
+            workers.threads.push(thread);
+        }
+        Ok(workers)
+    }
+
     async fn bind_grpc(&self) -> anyhow::Result<Listener> {
         let grpc = &self.settings.grpc;
         if let Some(path) = &grpc.uds {
@@ -192,10 +197,21 @@ impl App {
         Ok(Listener::Tcp(listener))
     }
 
-    async fn serve_http(&self, stop: &watch::Receiver<bool>) -> anyhow::Result<tokio::task::JoinSet<()>> {
+    async fn serve_http(
+        &self,
+        workers: &Workers,
+        stop: &watch::Receiver<bool>,
+    ) -> anyhow::Result<tokio::task::JoinSet<()>> {
+        let loads: Vec<Load> = workers.ports.iter().map(|port| port.load.clone()).collect();
+        let (stores, telemetry) = (self.stores.clone(), Arc::clone(&self.telemetry));
+        let refresh = Refresh(Arc::new(move || {
+            stores.show(&telemetry);
+            telemetry.process.connections(loads.iter().map(Load::get).sum());
+        }));
         let admin = Admin {
             health: Arc::clone(&self.health),
             telemetry: Arc::clone(&self.telemetry),
+            refresh,
             service: self.service.clone(),
             json: self.json.clone(),
             store: Arc::clone(&self.stores.shared),
@@ -345,12 +361,10 @@ async fn follow_health(mut serving: watch::Receiver<bool>, reporter: HealthRepor
     }
 }
 
-async fn upkeep(clock: Clock, stores: Stores, telemetry: Arc<Telemetry>, loads: Vec<Load>) {
+async fn upkeep(clock: Clock, stores: Stores, telemetry: Arc<Telemetry>) {
     loop {
         tokio::time::sleep(UPKEEP).await;
-        let now = clock.now_us();
-        stores.upkeep(now, &telemetry);
-        telemetry.process.connections(loads.iter().map(Load::get).sum());
+        stores.sweep_part(clock.now_us());
         telemetry.upkeep();
     }
 }

@@ -20,6 +20,16 @@ use crate::wire::json::JsonCodec;
 use crate::wire::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use crate::wire::service::{Error, Service};
 
+/// Brings metrics that are not counted as things happen up to date.
+#[derive(Clone)]
+pub struct Refresh(pub Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refresh")
+    }
+}
+
 /// What the handlers answer from.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -27,6 +37,8 @@ pub struct Admin {
     pub health: Arc<Health>,
     /// All metrics.
     pub telemetry: Arc<Telemetry>,
+    /// Called before metrics are shown.
+    pub refresh: Refresh,
     /// The service behind `/json`.
     pub service: Service,
     /// Its JSON form.
@@ -118,6 +130,7 @@ async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respon
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    (admin.refresh.0)();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], admin.telemetry.render()).into_response()
 }

@@ -11,5 +11,5 @@ pub mod health;
 mod rlconfig;
 pub mod server;
 
-pub use handlers::Admin;
+pub use handlers::{Admin, Refresh};
 pub use health::Health;

@@ -87,10 +87,18 @@ impl Stores {
         }
     }
 
-    /// What is to be done every second.
-    pub fn upkeep(&self, now: u64, telemetry: &Telemetry) {
-        let count = |it: &AtomicU64| it.load(Ordering::Relaxed);
+    /// Forgets a part of what has run out; to be called every second.
+    pub fn sweep_part(&self, now: u64) {
         self.local.sweep_part(now);
+        match &self.kept {
+            Kept::Memory(memory) => memory.sweep_part(now),
+            Kept::Redis { guarded, .. } => guarded.sweep_part(now),
+        }
+    }
+
+    /// Shows how the stores are.
+    pub fn show(&self, telemetry: &Telemetry) {
+        let count = |it: &AtomicU64| it.load(Ordering::Relaxed);
         let local = self.local.stats();
         telemetry.process.store(
             true,
@@ -100,7 +108,6 @@ impl Stores {
         );
         match &self.kept {
             Kept::Memory(memory) => {
-                memory.sweep_part(now);
                 let stats = memory.stats();
                 telemetry.process.store(
                     false,
@@ -110,7 +117,6 @@ impl Stores {
                 );
             }
             Kept::Redis { redis, guarded } => {
-                guarded.sweep_part(now);
                 let (stats, (open, opened)) = (redis.stats(), guarded.breaker());
                 telemetry.redis(&RedisObserved {
                     without: guarded.without_store().collect(),

@@ -12,7 +12,7 @@ use redis::{Cmd, Connection, Value};
 use crate::support::redis::Redis;
 
 /// Histories of one run; the number of each is its seed.
-const HISTORIES: u64 = 160;
+const HISTORIES: u64 = 120;
 const CALLS: usize = 120;
 const CHARGES_EXPECTED: usize = 50_000;
 
@@ -225,10 +225,35 @@ fn in_redis(connection: &mut Connection, key: &str, algorithm: Algorithm) -> Str
     }
 }
 
-fn run(connection: &mut Connection, script: &Script, call: &Call) -> Value {
+/// One call.
+pub fn run(connection: &mut Connection, script: &Script, call: &Call) -> Value {
     let mut command = Cmd::new();
     call.write_to(script, &mut command);
     command.query(connection).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// One counter with limits of several ticks, charged at ever new instants, so that its list is full most of the time.
+fn crowd(random: &mut Random, seed: u64, window: Micros) -> Subject {
+    let requests = [100, 125, 130 + random.below(400) as u32, 1_000, u32::MAX];
+    let limits = requests.map(|requests| Limit::new(Algorithm::SlidingWindow, requests, window, None));
+    Subject { limits: limits.to_vec(), key: format!("rk:{{{seed}|crowd}}") }
+}
+
+fn crowding(random: &mut Random, subject: &Subject) -> Vec<Asked> {
+    let one = |random: &mut Random| {
+        let limit = random.pick(&subject.limits);
+        let (mode, hits) = match random.below(12) {
+            0..=5 => (Mode::Record, 1 + random.below(5)),
+            6 => (Mode::Refund, 1 + random.below(20)),
+            7 => (Mode::Consume, u64::from(limit.requests()) - random.below(3)),
+            _ => (Mode::Consume, 1 + random.below(60)),
+        };
+        let mut keys = Keys::default();
+        let counter = keys.add(0, |text| text.push_str(&subject.key));
+        let charge = Charge { counter, limit, hits, mode, shadow: false, quota: false };
+        Asked { keys, charges: vec![charge], prior: Prior::default(), not_after: 0 }
+    };
+    (0..random.pick(&[1, 1, 2, 5])).map(|_| one(random)).collect()
 }
 
 /// The next instant: mostly the same or a little later, at times a window later, or back.
@@ -245,43 +270,72 @@ fn step(random: &mut Random, now: Micros, window: Micros) -> Micros {
     next.min(LATEST)
 }
 
-fn history(seed: u64, connection: &mut Connection) -> usize {
-    let mut random = Random(seed);
-    let window = random.pick(&[
-        7, 999, SECOND, 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND, 86_400 * SECOND, 100 * YEAR,
-    ]);
-    let number = 1 + random.below(6);
-    let subjects: Vec<Subject> = (0..number).map(|n| subject(&mut random, seed, n, window)).collect();
-    let mut now = 1_700_000_000 * SECOND + random.below(YEAR);
-    let (mut call, mut reply) = (Call::new(), Reply::default());
-    let mut states = HashMap::new();
-    let mut charges = 0;
-    for step_number in 0..CALLS {
-        now = step(&mut random, now, window);
-        let requests = call_of(&mut random, &subjects, now);
-        call.clear();
-        call.set_now(now);
-        for request in &requests {
-            call.push(&request.keys, &request.charges, request.prior, request.not_after).unwrap();
+/// Both sides of one history.
+struct Pair<'c> {
+    connection: &'c mut Connection,
+    states: HashMap<String, State>,
+    call: Call,
+    reply: Reply,
+}
+
+impl<'c> Pair<'c> {
+    fn new(connection: &'c mut Connection) -> Self {
+        Self { connection, states: HashMap::new(), call: Call::new(), reply: Reply::default() }
+    }
+
+    /// Asks both and compares all that they answer.
+    fn ask(&mut self, place: &str, script: Option<&Script>, now: Micros, requests: &[Asked]) {
+        self.call.clear();
+        self.call.set_now(now);
+        for request in requests {
+            self.call.push(&request.keys, &request.charges, request.prior, request.not_after).unwrap();
         }
-        let script = if random.one_in(3) { Script::batch() } else { call.script() };
-        let value = run(connection, script, &call);
-        let place = format!("seed {seed}, call {step_number}, now {now}, window {window}");
-        call.decode(&value, &mut reply).unwrap_or_else(|error| panic!("{place}: {error}: {value:?}"));
-        assert_eq!(reply.now_us, now);
+        let value = run(self.connection, script.unwrap_or_else(|| self.call.script()), &self.call);
+        let decoded = self.call.decode(&value, &mut self.reply);
+        decoded.unwrap_or_else(|error| panic!("{place}: {error}: {value:?}"));
+        assert_eq!(self.reply.now_us, now);
         for (index, request) in requests.iter().enumerate() {
-            let want = expected(request, now, &mut states);
-            let got = match call.decision(&reply, index).unwrap() {
+            let want = expected(request, now, &mut self.states);
+            let got = match self.call.decision(&self.reply, index).unwrap() {
                 Decision::Decided { verdicts, outcome } => Some((verdicts.to_vec(), outcome)),
                 Decision::TooLate => None,
                 Decision::NotOurs { key } => panic!("{place}: {key} is not ours"),
             };
             assert_eq!(got, want, "{place}, request {index}: {:#?}", request.charges);
-            charges += request.charges.len();
         }
+    }
+}
+
+fn history(seed: u64, connection: &mut Connection) -> usize {
+    let mut random = Random(seed);
+    let window = random.pick(&[
+        7, 999, SECOND, 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND, 86_400 * SECOND, 100 * YEAR,
+    ]);
+    let crowded = window >= SECOND && seed % 5 == 0;
+    let subjects: Vec<Subject> = if crowded {
+        vec![crowd(&mut random, seed, window)]
+    } else {
+        (0..=random.below(6)).map(|n| subject(&mut random, seed, n, window)).collect()
+    };
+    let mut now = 1_700_000_000 * SECOND + random.below(YEAR);
+    let mut pair = Pair::new(connection);
+    let mut charges = 0;
+    for step_number in 0..if crowded { 3 * CALLS } else { CALLS } {
+        let requests = if crowded {
+            let end = window / random.pick(&[10, 100, 100, 1_000]);
+            now = (now + random.below(end)).min(LATEST) - random.pick(&[0, 0, 0, window / 200]);
+            crowding(&mut random, &subjects[0])
+        } else {
+            now = step(&mut random, now, window);
+            call_of(&mut random, &subjects, now)
+        };
+        let script = random.one_in(3).then(Script::batch);
+        let place = format!("seed {seed}, call {step_number}, now {now}, window {window}");
+        pair.ask(&place, script, now, &requests);
+        charges += requests.iter().map(|request| request.charges.len()).sum::<usize>();
         for subject in &subjects {
-            let redis = in_redis(connection, &subject.key, subject.limits[0].algorithm());
-            assert_eq!(redis, in_rust(states.get(&subject.key)), "{place}, {}", subject.key);
+            let redis = in_redis(pair.connection, &subject.key, subject.limits[0].algorithm());
+            assert_eq!(redis, in_rust(pair.states.get(&subject.key)), "{place}, {}", subject.key);
         }
     }
     charges
@@ -312,4 +366,67 @@ fn scripts_decide_and_write_as_the_limiter_does() {
         let ttl: i64 = redis::cmd("PTTL").arg(&key).query(&mut connection).unwrap();
         assert!(ttl > 0, "{key}: PTTL {ttl}");
     }
+}
+
+/// Totals start anew before a double could lose a hit. A history that long takes years, but totals count only by their
+/// differences: the same history with all of them raised must give the same answers.
+#[test]
+fn totals_start_anew_before_they_are_too_large() {
+    let redis = Redis::start();
+    let mut connection = redis.connect();
+    load(&mut connection);
+    let window = 60 * SECOND;
+    for (seed, script) in [(0, Some(Script::batch())), (1, None), (2, Some(Script::batch())), (3, None)] {
+        let mut random = Random(seed);
+        let subject = crowd(&mut random, seed, window);
+        let mut pair = Pair::new(&mut connection);
+        let mut now = 1_700_000_000 * SECOND;
+        let (mut raised, mut anew) = (false, 0);
+        for number in 0..900 {
+            let mut requests = crowding(&mut random, &subject);
+            if script.is_none() {
+                requests.truncate(1);
+                requests[0].charges[0].mode = Mode::Consume;
+            }
+            pair.ask(&format!("seed {seed}, call {number}"), script, now, &requests);
+            now += random.below(window / 50);
+            let entries = totals(pair.connection, &subject.key);
+            let lowest = entries.first().map_or(0, |entry| entry.0);
+            let differences: Vec<_> = entries.iter().map(|(total, score)| (*score, total - lowest)).collect();
+            let rust: Vec<_> = match pair.states.get(&subject.key) {
+                Some(State::SlidingWindow(list)) => list.entries().collect(),
+                _ => Vec::new(),
+            };
+            let below = rust.first().map_or(0, |entry| entry.1);
+            let wanted: Vec<_> = rust.iter().map(|(score, total)| (*score, total - below)).collect();
+            assert_eq!(differences, wanted, "seed {seed}, call {number}");
+            let ttl: i64 = redis::cmd("PTTL").arg(&subject.key).query(pair.connection).unwrap();
+            assert_ne!(ttl, -1, "seed {seed}, call {number}: no time to live");
+            anew += usize::from(raised && lowest == 0);
+            raised = lowest > 0 && raised;
+            if !raised && entries.len() > 20 {
+                raise(pair.connection, &subject.key, &entries);
+                raised = true;
+            }
+        }
+        assert!(anew >= 2, "seed {seed}: totals started anew {anew} times");
+    }
+}
+
+fn totals(connection: &mut Connection, key: &str) -> Vec<(u64, Micros)> {
+    let entries: Vec<(u64, f64)> =
+        redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query(connection).unwrap();
+    entries.into_iter().map(|(total, score)| (total, score as Micros)).collect()
+}
+
+/// Raises all totals of a set to just below where they start anew.
+fn raise(connection: &mut Connection, key: &str, entries: &[(u64, Micros)]) {
+    let by = (1 << 52) + (1 << 51) - 700 - entries.last().unwrap().0;
+    let mut pipe = redis::pipe();
+    pipe.cmd("DEL").arg(key);
+    for (total, score) in entries {
+        pipe.cmd("ZADD").arg(key).arg(*score).arg(total + by);
+    }
+    pipe.cmd("PEXPIRE").arg(key).arg(3_600_000);
+    let _: Value = pipe.query(connection).unwrap();
 }

@@ -1,49 +1,451 @@
-//! x
-use ratekeeper::limiter::{Algorithm, Charge, Limit, Mode, Prior};
-use ratekeeper::store::Keys;
-use ratekeeper::store::redis::call::Call;
-use ratekeeper::store::redis::script::Script;
-use redis::{Cmd, Connection, Value};
+//! The scripts on a real Redis: what they leave there, what they make of keys that are not theirs, and what they cost.
 
-use crate::lua_equals_rust::{Random, load};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread::sleep;
+use std::time::Duration;
+
+use ratekeeper::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior};
+use ratekeeper::store::Keys;
+use ratekeeper::store::redis::call::{CHARGES_MAX, Call, Decision, REQUEST_CHARGES_MAX, Refused, Reply};
+use ratekeeper::store::redis::script::Script;
+use redis::{Cmd, Connection, ErrorKind, ServerErrorKind, Value};
+
+use crate::lua_equals_rust::{Random, load, run};
 use crate::support::redis::Redis;
 
-fn consume(limit: Limit, hits: u64) -> Charge {
-    Charge { counter: 0, limit, hits, mode: Mode::Consume, shadow: false, quota: false }
+const SECOND: Micros = 1_000_000;
+const MINUTE: Micros = 60 * SECOND;
+const YEAR: Micros = 365 * 86_400 * SECOND;
+const SHARED: [Algorithm; 3] = [Algorithm::SlidingWindow, Algorithm::FixedWindow, Algorithm::TokenBucket];
+
+fn charge(counter: usize, limit: Limit, hits: u64, mode: Mode) -> Charge {
+    Charge { counter, limit, hits, mode, shadow: false, quota: false }
 }
 
-fn one_key(key: &str) -> Keys {
+fn consume(limit: Limit, hits: u64) -> Charge {
+    charge(0, limit, hits, Mode::Consume)
+}
+
+fn keys(names: &[&str]) -> Keys {
     let mut keys = Keys::default();
-    keys.add(0, |text| text.push_str(key));
+    for name in names {
+        keys.add(0, |text| text.push_str(name));
+    }
     keys
 }
 
-/// Microseconds of Redis a charge, in calls of so many requests of one consume each.
-fn cost(connection: &mut Connection, limit: Limit, keys: u64, per_call: usize, script: Option<&Script>) -> f64 {
-    let total = 200_000;
-    let mut random = Random(1);
+fn limit(algorithm: Algorithm, requests: u32, window: Micros) -> Limit {
+    Limit::new(algorithm, requests, window, None)
+}
+
+fn server() -> (Redis, Connection) {
+    let redis = Redis::start();
+    let mut connection = redis.connect();
+    load(&mut connection);
+    (redis, connection)
+}
+
+/// Asks with the script that the service would take.
+fn ask(connection: &mut Connection, call: &Call) -> Reply {
+    ask_with(connection, call.script(), call)
+}
+
+fn ask_with(connection: &mut Connection, script: &Script, call: &Call) -> Reply {
+    let mut reply = Reply::default();
+    let value = run(connection, script, call);
+    call.decode(&value, &mut reply).unwrap();
+    reply
+}
+
+/// One request by itself; whether it was denied.
+fn denied(connection: &mut Connection, keys: &Keys, charges: &[Charge]) -> bool {
     let mut call = Call::new();
-    let mut sent = 0;
-    let _: () = redis::cmd("CONFIG").arg("RESETSTAT").query(connection).unwrap();
-    while sent < total {
-        let mut pipe = redis::pipe();
-        for _ in 0..(256 / per_call).max(4) {
-            call.clear();
-            for _ in 0..per_call {
-                let key = one_key(&format!("rk:{{api|user={:08}}}:s1:60", random.below(keys)));
-                call.push(&key, &[consume(limit, 1)], Prior::default(), 0).unwrap();
-            }
-            let mut command = Cmd::new();
-            call.write_to(script.unwrap_or_else(|| call.script()), &mut command);
-            pipe.add_command(command);
-            sent += per_call;
-        }
-        let _: Vec<Value> = pipe.query(connection).unwrap();
+    call.push(keys, charges, Prior::default(), 0).unwrap();
+    let reply = ask(connection, &call);
+    match call.decision(&reply, 0).unwrap() {
+        Decision::Decided { outcome, .. } => outcome.denied,
+        other => panic!("{other:?}"),
     }
-    let info: String = redis::cmd("INFO").arg("commandstats").query(connection).unwrap();
-    let stats = info.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
-    let per = stats.split("usec_per_call=").nth(1).unwrap().split(',').next().unwrap();
-    per.parse::<f64>().unwrap() / per_call as f64
+}
+
+/// Every key with its content and the instant at which it expires.
+fn everything(connection: &mut Connection) -> Vec<(String, Vec<u8>, i64)> {
+    let mut names: Vec<String> = redis::cmd("KEYS").arg("*").query(connection).unwrap();
+    names.sort();
+    let one = |name: String| {
+        let mut pipe = redis::pipe();
+        pipe.cmd("DUMP").arg(&name).cmd("PEXPIRETIME").arg(&name);
+        let (dump, expires): (Vec<u8>, i64) = pipe.query(connection).unwrap();
+        (name, dump, expires)
+    };
+    names.into_iter().map(one).collect()
+}
+
+#[test]
+fn a_denied_request_leaves_every_byte_as_it_was() {
+    let (_redis, mut connection) = server();
+    for algorithm in SHARED {
+        let (small, large) = (limit(algorithm, 3, 100 * YEAR), limit(algorithm, 10_000, 100 * YEAR));
+        let name = format!("rk:{algorithm:?}");
+        let (full, other, new) = (format!("{name}:full"), format!("{name}:other"), format!("{name}:new"));
+        assert!(!denied(&mut connection, &keys(&[&full]), &[consume(small, 3)]));
+        assert!(!denied(&mut connection, &keys(&[&other]), &[consume(large, 7)]));
+        let before = everything(&mut connection);
+        let three = keys(&[&full, &other, &new]);
+        for hits in [1, 2, 3, 4, u64::MAX] {
+            assert!(denied(&mut connection, &keys(&[&full]), &[consume(small, hits)]));
+            let fitting = [
+                charge(1, large, 5, Mode::Consume),
+                charge(2, large, 5, Mode::Consume),
+                charge(0, small, hits, Mode::Consume),
+                charge(1, large, 0, Mode::Peek),
+            ];
+            assert!(denied(&mut connection, &three, &fitting));
+            assert_eq!(everything(&mut connection), before, "{algorithm:?}, {hits} hits");
+        }
+        let before_that = denied(&mut connection, &three, &[charge(1, large, 1, Mode::Consume)]);
+        assert!(!before_that);
+        assert_ne!(everything(&mut connection), before, "the check would see a write");
+    }
+}
+
+#[test]
+fn every_key_has_a_time_to_live_whatever_the_limit() {
+    let (_redis, mut connection) = server();
+    let windows = [1, 7, 999, SECOND, MINUTE, 86_400 * SECOND, YEAR, 100 * YEAR, u64::MAX];
+    let mut random = Random(4);
+    let mut call = Call::new();
+    for round in 0..1_500 {
+        call.clear();
+        for _ in 0..1 + random.below(6) {
+            let algorithm = random.pick(&SHARED);
+            let window = random.pick(&windows);
+            let name = format!("rk:{algorithm:?}:{window}:{}", random.below(4));
+            let requests = random.pick(&[0, 1, 10, 1_000, u32::MAX]);
+            let burst = random.one_in(3).then(|| random.pick(&[1, 5, u32::MAX]));
+            let hits = random.pick(&[1, 1, 2, 50, 1 << 32, u64::MAX]);
+            let mode = random.pick(&[Mode::Consume, Mode::Record, Mode::Record, Mode::Refund]);
+            let limit = Limit::new(algorithm, requests, window, burst);
+            call.push(&keys(&[&name]), &[charge(0, limit, hits, mode)], Prior::default(), 0).unwrap();
+        }
+        ask(&mut connection, &call);
+        for name in call.keys() {
+            let ttl: i64 = redis::cmd("PTTL").arg(name).query(&mut connection).unwrap();
+            let longest = i64::try_from(300 * YEAR / 1_000).unwrap();
+            // -2: expired already; -1 would be a key for ever.
+            assert!(ttl == -2 || (0..longest).contains(&ttl), "round {round}: {name}: PTTL {ttl}");
+        }
+    }
+    // A window's key is gone soon after its content is.
+    assert!(!denied(&mut connection, &keys(&["rk:short"]), &[consume(limit(SHARED[0], 5, SECOND), 1)]));
+    let ttl: i64 = redis::cmd("PTTL").arg("rk:short").query(&mut connection).unwrap();
+    assert!((1..=1_010).contains(&ttl), "{ttl}");
+}
+
+/// A million recorded hits at ever new instants, by limits of different ticks on one key.
+#[test]
+fn a_sorted_set_stays_a_listpack_in_a_storm_of_records() {
+    let (_redis, mut connection) = server();
+    let limits = [1, 125, 126, 1_000, u32::MAX].map(|requests| limit(Algorithm::SlidingWindow, requests, MINUTE));
+    let mut random = Random(5);
+    let mut call = Call::new();
+    let mut now = 1_700_000_000 * SECOND;
+    let (mut most, mut full) = (0, 0);
+    for _ in 0..3_000 {
+        now += random.pick(&[1, 1, 1_000, 100_000, 500_000]);
+        call.clear();
+        call.set_now(now);
+        for _ in 0..1 + random.below(4) {
+            let charge = charge(0, random.pick(&limits), 1 + random.below(300), Mode::Record);
+            call.push(&keys(&["rk:storm"]), &[charge], Prior::default(), 0).unwrap();
+        }
+        ask(&mut connection, &call);
+        let mut pipe = redis::pipe();
+        pipe.cmd("OBJECT").arg("ENCODING").arg("rk:storm").cmd("ZCARD").arg("rk:storm");
+        // A set that was a skiplist for a moment stays one.
+        let (encoding, entries): (String, usize) = pipe.query(&mut connection).unwrap();
+        assert_eq!(encoding, "listpack", "{entries} entries");
+        most = most.max(entries);
+        full += usize::from(entries == 127);
+    }
+    assert_eq!(most, 127);
+    assert!(full > 100, "only {full} times full: no storm");
+}
+
+#[test]
+fn a_key_that_is_not_ours_spoils_only_its_own_request() {
+    let (_redis, mut connection) = server();
+    let strangers: [(&str, Algorithm, &[&str]); 12] = [
+        ("rk:list", Algorithm::SlidingWindow, &["LPUSH", "rk:list", "1"]),
+        ("rk:text", Algorithm::SlidingWindow, &["SET", "rk:text", "1"]),
+        ("rk:words", Algorithm::SlidingWindow, &["ZADD", "rk:words", "1", "a", "2", "b"]),
+        ("rk:alone", Algorithm::SlidingWindow, &["ZADD", "rk:alone", "5", "5"]),
+        ("rk:huge", Algorithm::SlidingWindow, &["ZADD", "rk:huge", "0", "0", "1", "1e300"]),
+        ("rk:set", Algorithm::FixedWindow, &["ZADD", "rk:set", "0", "0", "5", "5"]),
+        ("rk:empty", Algorithm::FixedWindow, &["SET", "rk:empty", ""]),
+        ("rk:bucket", Algorithm::FixedWindow, &["SET", "rk:bucket", "5@5"]),
+        ("rk:long", Algorithm::FixedWindow, &["SET", "rk:long", "1 99999999999999999999"]),
+        ("rk:hash", Algorithm::TokenBucket, &["HSET", "rk:hash", "a", "b"]),
+        ("rk:window", Algorithm::TokenBucket, &["SET", "rk:window", "5 5"]),
+        ("rk:number", Algorithm::TokenBucket, &["SET", "rk:number", "5"]),
+    ];
+    let good = limit(Algorithm::SlidingWindow, 1_000, MINUTE);
+    for (name, algorithm, command) in strangers {
+        let _: Value = redis::cmd(command[0]).arg(&command[1..]).query(&mut connection).unwrap();
+        let before: Vec<u8> = redis::cmd("DUMP").arg(name).query(&mut connection).unwrap();
+        let bad = limit(algorithm, 10, MINUTE);
+        for mode in [Mode::Consume, Mode::Record, Mode::Peek, Mode::Refund] {
+            let mut call = Call::new();
+            let spoilt = [charge(0, good, 1, Mode::Record), charge(1, bad, 1, mode)];
+            call.push(&keys(&["rk:good"]), &[consume(good, 1)], Prior::default(), 0).unwrap();
+            call.push(&keys(&["rk:beside", name]), &spoilt, Prior::default(), 0).unwrap();
+            call.push(&keys(&["rk:good"]), &[consume(good, 1)], Prior::default(), 0).unwrap();
+            call.push(&keys(&[name]), &[consume(bad, 1)], Prior::default(), 0).unwrap();
+            let reply = ask(&mut connection, &call);
+            for request in [0, 2] {
+                let decision = call.decision(&reply, request).unwrap();
+                assert!(matches!(decision, Decision::Decided { .. }), "{name}: {decision:?}");
+            }
+            for request in [1, 3] {
+                assert_eq!(call.decision(&reply, request), Some(Decision::NotOurs { key: name }));
+            }
+        }
+        let mut call = Call::new();
+        call.push(&keys(&[name]), &[consume(bad, 1)], Prior::default(), 0).unwrap();
+        let reply = ask_with(&mut connection, Script::single(), &call);
+        assert_eq!(call.decision(&reply, 0), Some(Decision::NotOurs { key: name }));
+        let after: Vec<u8> = redis::cmd("DUMP").arg(name).query(&mut connection).unwrap();
+        assert_eq!(after, before, "{name}");
+    }
+    let beside: bool = redis::cmd("EXISTS").arg("rk:beside").query(&mut connection).unwrap();
+    assert!(!beside, "something of a spoilt request was written");
+    // The same key with two algorithms in one call: the first has it.
+    let mut call = Call::new();
+    for algorithm in SHARED {
+        let charge = consume(limit(algorithm, 10, MINUTE), 1);
+        call.push(&keys(&["rk:mixed"]), &[charge], Prior::default(), 0).unwrap();
+    }
+    let reply = ask(&mut connection, &call);
+    assert!(matches!(call.decision(&reply, 0), Some(Decision::Decided { .. })));
+    assert_eq!(call.decision(&reply, 1), Some(Decision::NotOurs { key: "rk:mixed" }));
+    assert_eq!(call.decision(&reply, 2), Some(Decision::NotOurs { key: "rk:mixed" }));
+}
+
+fn server_time(connection: &mut Connection) -> Micros {
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(connection).unwrap();
+    seconds * SECOND + micros
+}
+
+#[test]
+fn the_servers_time_decides_also_who_comes_too_late() {
+    let (_redis, mut connection) = server();
+    let limit = limit(Algorithm::SlidingWindow, 10, MINUTE);
+    for script in Script::all() {
+        let before = server_time(&mut connection);
+        for (not_after, late) in [(0, false), (1, true), (before - 1, true), (before + MINUTE, false)] {
+            let mut call = Call::new();
+            let name = format!("rk:late:{not_after}:{}", script.hash());
+            call.push(&keys(&[&name]), &[consume(limit, 1)], Prior::default(), not_after).unwrap();
+            let reply = ask_with(&mut connection, script, &call);
+            assert!((before..=server_time(&mut connection)).contains(&reply.now_us));
+            let decision = call.decision(&reply, 0).unwrap();
+            assert_eq!(decision == Decision::TooLate, late, "{decision:?}");
+            let exists: bool = redis::cmd("EXISTS").arg(&name).query(&mut connection).unwrap();
+            assert_eq!(exists, !late);
+        }
+    }
+}
+
+/// A caller that gave up while Redis stood still must not be charged when it goes on.
+#[test]
+fn a_call_that_waits_out_a_freeze_charges_nothing() {
+    let (redis, mut connection) = server();
+    let limit = limit(Algorithm::SlidingWindow, 10, MINUTE);
+    let mut call = Call::new();
+    let not_after = server_time(&mut connection) + SECOND / 5;
+    call.push(&keys(&["rk:frozen"]), &[consume(limit, 1)], Prior::default(), not_after).unwrap();
+    let mut command = Cmd::new();
+    call.write_to(call.script(), &mut command);
+    redis.freeze();
+    let mut stream = TcpStream::connect(redis.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(&command.get_packed_command()).unwrap();
+    sleep(Duration::from_millis(400));
+    redis.thaw();
+    let mut answer = vec![0; 4_096];
+    let length = stream.read(&mut answer).unwrap();
+    let value = redis::parse_redis_value(&answer[..length]).unwrap();
+    let mut reply = Reply::default();
+    call.decode(&value, &mut reply).unwrap();
+    assert_eq!(call.decision(&reply, 0), Some(Decision::TooLate));
+    assert!(everything(&mut connection).is_empty());
+}
+
+#[test]
+fn a_server_without_the_script_says_so_and_has_done_nothing() {
+    let mut redis = Redis::start();
+    let mut connection = redis.connect();
+    let mut call = Call::new();
+    let limit = limit(Algorithm::FixedWindow, 10, MINUTE);
+    call.push(&keys(&["rk:unknown"]), &[consume(limit, 1)], Prior::default(), 0).unwrap();
+    let mut command = Cmd::new();
+    call.write_to(call.script(), &mut command);
+    let unknown = |connection: &mut Connection| command.query::<Value>(connection).unwrap_err().kind();
+    let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
+    assert_eq!(unknown(&mut connection), no_script);
+    assert!(everything(&mut connection).is_empty());
+    load(&mut connection);
+    ask(&mut connection, &call);
+    let _: () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut connection).unwrap();
+    assert_eq!(unknown(&mut connection), no_script);
+    // Nor does a server that was started anew know it.
+    load(&mut connection);
+    redis.restart();
+    assert_eq!(unknown(&mut redis.connect()), no_script);
+}
+
+/// What an access-control list has to allow: `lua/README.md` says the same.
+const COMMANDS: &str = "+evalsha +script|load +time +zrange +zcount +zcard +zadd +zrem +zremrangebyrank +get +set +del +pexpire";
+
+#[test]
+fn few_commands_and_the_keys_of_the_prefix_are_enough() {
+    let (_redis, mut connection) = server();
+    let user = ["ACL", "SETUSER", "limiter", "on", "nopass", "~rk:*"];
+    let _: () = redis::cmd(user[0]).arg(&user[1..]).arg(COMMANDS.split(' ').collect::<Vec<_>>()).query(&mut connection).unwrap();
+    let _: () = redis::cmd("AUTH").arg("limiter").arg("any").query(&mut connection).unwrap();
+    load(&mut connection);
+    let mut random = Random(6);
+    let mut call = Call::new();
+    let mut now = 1_700_000_000 * SECOND;
+    for _ in 0..2_000 {
+        now += random.below(SECOND);
+        call.clear();
+        call.set_now(now);
+        for _ in 0..random.pick(&[1, 1, 4]) {
+            let algorithm = random.pick(&SHARED);
+            let limit = limit(algorithm, random.pick(&[5, 200]), MINUTE);
+            let mode = random.pick(&[Mode::Consume, Mode::Consume, Mode::Record, Mode::Peek, Mode::Refund]);
+            let charge = charge(0, limit, random.pick(&[1, 3, 1 << 32]), mode);
+            call.push(&keys(&[&format!("rk:{algorithm:?}")]), &[charge], Prior::default(), 0).unwrap();
+        }
+        ask(&mut connection, &call);
+    }
+}
+
+/// More than one unpacking can hold: the rows come in pieces.
+#[test]
+fn a_request_of_thousands_of_charges_is_still_one() {
+    let (_redis, mut connection) = server();
+    let names: Vec<String> = (0..3_000).map(|n| format!("rk:many:{n}")).collect();
+    let all = keys(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let charges = |last: u64| -> Vec<Charge> {
+        let one = |n: usize| {
+            let hits = if n == 2_999 { last } else { 1 };
+            charge(n, limit(SHARED[n % 3], 1 + n as u32, 100 * YEAR), hits, Mode::Consume)
+        };
+        (0..3_000).map(one).collect()
+    };
+    assert!(denied(&mut connection, &all, &charges(3_001)));
+    assert!(everything(&mut connection).is_empty());
+    assert!(!denied(&mut connection, &all, &charges(3_000)));
+    assert_eq!(everything(&mut connection).len(), 3_000);
+    assert!(denied(&mut connection, &all, &charges(1)));
+}
+
+#[test]
+fn a_call_has_bounds() {
+    let window = limit(Algorithm::SlidingWindow, 5, MINUTE);
+    let one = keys(&["rk:one"]);
+    let mut call = Call::new();
+    assert!(call.has_room(REQUEST_CHARGES_MAX), "alone");
+    for _ in 0..CHARGES_MAX {
+        assert!(call.has_room(1));
+        call.push(&one, &[consume(window, 1)], Prior::default(), 0).unwrap();
+    }
+    assert!(!call.has_room(1));
+    assert_eq!((call.requests(), call.charges(), call.keys().len()), (CHARGES_MAX, CHARGES_MAX, 1));
+    let many = vec![consume(window, 1); REQUEST_CHARGES_MAX + 1];
+    let refused = Refused::TooManyCharges(REQUEST_CHARGES_MAX + 1);
+    assert_eq!(call.push(&one, &many, Prior::default(), 0), Err(refused));
+    let local = limit(Algorithm::LocalBucket, 5, MINUTE);
+    assert_eq!(call.push(&one, &[consume(local, 1)], Prior::default(), 0), Err(Refused::LocalScope));
+    assert_eq!(call.charges(), CHARGES_MAX);
+    call.clear();
+    assert!(call.is_empty());
+}
+
+#[test]
+fn a_malformed_reply_is_an_error() {
+    let window = limit(Algorithm::SlidingWindow, 5, MINUTE);
+    let mut call = Call::new();
+    call.push(&keys(&["rk:a"]), &[consume(window, 1)], Prior::default(), 0).unwrap();
+    call.push(&keys(&["rk:b"]), &[charge(0, window, 1, Mode::Peek)], Prior::default(), 0).unwrap();
+    let decode = |numbers: &[i64]| {
+        let value = Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect());
+        call.decode(&value, &mut Reply::default())
+    };
+    let good = [9, 0, 3, 0, -3, 7];
+    decode(&good).unwrap();
+    decode(&[9, 2, 3, 2]).unwrap();
+    for length in 0..good.len() {
+        decode(&good[..length]).unwrap_err();
+    }
+    for bad in [
+        [-1, 0, 3, 0, -3, 7].as_slice(),
+        &[9, 0, 3, 0, -3, -7],         // a wait below 0
+        &[9, 0, 3, 0, -3, 7, 0],       // too many numbers
+        &[9, 0, 5, 0, -3, 7],          // over, but allowed
+        &[9, 1, 3, 0, -3, 7],          // fits, but denied
+        &[9, 0, 3, 0, 2],              // no wait
+        &[9, 4, 3, 0, -3, 7],          // no such status
+        &[9, 3, 0, 0, -3, 7],          // no such key
+        &[9, 3, 3, 0, -3, 7],          // no such key
+        &[9, 0, i64::MIN, 0, -3, 7],
+    ] {
+        decode(bad).unwrap_err();
+    }
+    for value in [Value::Nil, Value::Okay, Value::Array(vec![Value::Nil]), Value::SimpleString("9".to_owned())] {
+        call.decode(&value, &mut Reply::default()).unwrap_err();
+    }
+    let mut random = Random(7);
+    for _ in 0..20_000 {
+        let numbers: Vec<i64> = (0..random.below(9)).map(|_| random.next() as i64 >> random.below(64)).collect();
+        let _ = decode(&numbers); // any result, but no panic
+    }
+}
+
+/// Microseconds of Redis a charge, in calls of so many requests of one consume each: the best of some runs, since others use
+/// the machine too.
+fn cost(connection: &mut Connection, limit: Limit, distinct: u64, per_call: usize, script: Option<&Script>) -> f64 {
+    let mut random = Random(1);
+    let mut best = f64::MAX;
+    for _ in 0..12 {
+        let _: () = redis::cmd("CONFIG").arg("RESETSTAT").query(connection).unwrap();
+        for _ in 0..16 {
+            let mut pipe = redis::pipe();
+            for _ in 0..(512 / per_call) {
+                pipe.add_command(command_for(&mut random, limit, distinct, per_call, script));
+            }
+            let _: Vec<Value> = pipe.query(connection).unwrap();
+        }
+        let info: String = redis::cmd("INFO").arg("commandstats").query(connection).unwrap();
+        let stats = info.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+        let per = stats.split("usec_per_call=").nth(1).unwrap().split(',').next().unwrap();
+        best = best.min(per.parse::<f64>().unwrap() / per_call as f64);
+    }
+    best
+}
+
+fn command_for(random: &mut Random, limit: Limit, distinct: u64, requests: usize, script: Option<&Script>) -> Cmd {
+    let mut call = Call::new();
+    for _ in 0..requests {
+        let key = keys(&[&format!("rk:{{api|user={:08}}}:s1:60", random.below(distinct))]);
+        call.push(&key, &[consume(limit, 1)], Prior::default(), 0).unwrap();
+    }
+    let mut command = Cmd::new();
+    call.write_to(script.unwrap_or_else(|| call.script()), &mut command);
+    command
 }
 
 #[test]
@@ -65,7 +467,9 @@ fn what_a_charge_costs_redis() {
     ] {
         let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
         let limit = Limit::new(algorithm, requests, window, None);
-        cost(&mut connection, limit, keys, 64, None);
+        for _ in 0..3 {
+            cost(&mut connection, limit, keys, 64, None);
+        }
         let batch = [1, 4, 16, 64].map(|n| cost(&mut connection, limit, keys, n, Some(Script::batch())));
         let [one, four, sixteen, most] = batch;
         println!("{name:<44}{one:>8.2}{four:>8.2}{sixteen:>8.2}{most:>8.2}");

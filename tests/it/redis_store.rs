@@ -10,44 +10,15 @@ use crate::support::redis::Redis;
 use crate::support::service::Service;
 use crate::support::{self, rk_load};
 
-/// Each has a connection, and the JSON door has one more.
-const THREADS: usize = 2;
 const STRICT: (&str, &str) = ("REDIS_OP_TIMEOUT", "300ms");
 
 fn instance(policies: &Path, redis: &Redis, settings: &[(&str, &str)]) -> Service {
     let address = redis.address();
-    let mut all = vec![
-        ("REDIS_URL", address.as_str()),
-        ("REDIS_SOCKET_TYPE", "tcp"),
-        ("RATEKEEPER_THREADS", "2"),
-    ];
+    let mut all = vec![("REDIS_URL", address.as_str()), ("REDIS_SOCKET_TYPE", "tcp")];
     all.extend_from_slice(settings);
     let service = Service::start(policies, &all);
-    wait_connected(&service);
+    service.wait_connected();
     service
-}
-
-fn wait_connected(service: &Service) {
-    support::eventually("it is connected", Duration::from_secs(5), || {
-        let page = service.get("/metrics").body;
-        let connections = page
-            .lines()
-            .find_map(|line| line.strip_prefix("ratekeeper_redis_connections "));
-        connections.is_some_and(|count| count.parse::<usize>().unwrap() > THREADS)
-    });
-}
-
-/// Decisions made without the store, and of what kinds.
-fn without_store(service: &Service) -> u64 {
-    // The metrics of stores are shown once a second.
-    std::thread::sleep(Duration::from_millis(1_100));
-    let page = service.get("/metrics").body;
-    let counts = page
-        .lines()
-        .filter(|line| line.starts_with("ratekeeper_decisions_without_store_total{"));
-    counts
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-        .sum()
 }
 
 fn ask(service: &Service, key: &str, value: &str) -> (u16, String) {
@@ -92,7 +63,7 @@ fn two_instances_share_every_algorithm() {
         assert_eq!(counts.iter().sum::<usize>(), 20, "{key}: {counts:?}");
     }
     for service in &services {
-        assert_eq!(without_store(service), 0);
+        assert_eq!(service.without_store(), 0);
         assert!(
             service
                 .get("/readyz?verbose")
@@ -116,7 +87,7 @@ fn a_unix_socket_a_password_and_a_prefix_are_used() {
         STRICT,
     ];
     let service = Service::start(dir.path(), &settings);
-    wait_connected(&service);
+    service.wait_connected();
     assert_eq!(admitted(&service, "sliding", "x", 30), 20);
     let url = format!("redis://:hunter2@{}", redis.address());
     let mut client = redis::Client::open(url).unwrap().get_connection().unwrap();
@@ -186,7 +157,7 @@ fn no_rolling_window_is_broken_over_two_instances() {
         assert!(report.json["audit"]["admitted_hits"].as_u64().unwrap() > 1_000);
     }
     for service in &services {
-        assert_eq!(without_store(service), 0);
+        assert_eq!(service.without_store(), 0);
     }
 }
 
@@ -239,7 +210,7 @@ fn under_overload_nearly_all_of_the_limits_is_admitted() {
 }
 
 /// One run at 1,000/s in the background, while `fault` does its worst.
-fn under_load(services: &[Service], seconds: &str, fault: impl FnOnce()) -> rk_load::Report {
+fn under_load(services: &[Service], timeout: &str, seconds: &str, fault: impl FnOnce()) -> rk_load::Report {
     let ports: Vec<u16> = services.iter().map(Service::grpc_port).collect();
     let run = rk_load::start(
         &ports,
@@ -255,7 +226,7 @@ fn under_load(services: &[Service], seconds: &str, fault: impl FnOnce()) -> rk_l
             "--connections",
             "4",
             "--grpc-timeout",
-            "20ms",
+            timeout,
             "--give-up-after",
             "1s",
             "--duration",
@@ -285,7 +256,7 @@ fn every_request_is_decided_while_redis_is_killed_and_comes_back() {
     rk_load::prepare();
     let (dir, mut redis) = (support::policies(&[("load.yaml", LOAD_POLICY)]), Redis::start());
     let services = [instance(dir.path(), &redis, &[])];
-    let report = under_load(&services, "7s", || {
+    let report = under_load(&services, "20ms", "7s", || {
         seconds(2.0);
         redis.kill();
         seconds(2.0);
@@ -298,7 +269,7 @@ fn every_request_is_decided_while_redis_is_killed_and_comes_back() {
         );
     });
     report.assert_all_decided();
-    assert!(without_store(&services[0]) > 500, "the fault was not felt");
+    assert!(services[0].without_store() > 500, "the fault was not felt");
 }
 
 #[test]
@@ -306,7 +277,7 @@ fn every_request_is_decided_while_redis_is_frozen_and_what_was_given_up_charges_
     rk_load::prepare();
     let (dir, redis) = (support::policies(&[("load.yaml", LOAD_POLICY)]), Redis::start());
     let services = [instance(dir.path(), &redis, &[])];
-    let report = under_load(&services, "9s", || {
+    let report = under_load(&services, "20ms", "9s", || {
         seconds(2.0);
         redis.freeze();
         seconds(3.0);
@@ -321,7 +292,7 @@ fn every_request_is_decided_while_redis_is_frozen_and_what_was_given_up_charges_
         .map(|second| second["over_limit"].as_u64().unwrap())
         .sum();
     assert_eq!(denied, 0, "{series:#?}");
-    assert!(without_store(&services[0]) > 500, "the fault was not felt");
+    assert!(services[0].without_store() > 500, "the fault was not felt");
 }
 
 #[test]
@@ -329,7 +300,7 @@ fn a_flush_of_the_scripts_is_not_noticed() {
     rk_load::prepare();
     let (dir, redis) = (support::policies(&[("load.yaml", LOAD_POLICY)]), Redis::start());
     let services = [instance(dir.path(), &redis, &[STRICT])];
-    let report = under_load(&services, "3s", || {
+    let report = under_load(&services, "1s", "3s", || {
         let mut client = redis.connect();
         for _ in 0..20 {
             let () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut client).unwrap();
@@ -338,7 +309,7 @@ fn a_flush_of_the_scripts_is_not_noticed() {
     });
     report.assert_all_decided();
     assert!(report.success, "{}", report.summary);
-    assert_eq!(without_store(&services[0]), 0);
+    assert_eq!(services[0].without_store(), 0);
     let page = services[0].get("/metrics").body;
     let reloads = page
         .lines()
@@ -372,7 +343,7 @@ fn a_key_of_a_wrong_type_spoils_only_its_own_requests() {
     });
     let kept: String = client.get("rk:{d|sliding=bad}:sw1:3600").unwrap();
     assert_eq!(kept, "not ours");
-    assert_eq!(without_store(&service), 40);
+    assert_eq!(service.without_store(), 40);
 }
 
 #[test]
@@ -398,7 +369,7 @@ fn each_limit_does_without_redis_what_it_says() {
         1,
         "of 3, each of 2 instances may admit 1"
     );
-    assert!(without_store(&service) >= 60);
+    assert!(service.without_store() >= 60);
 }
 
 #[test]
@@ -416,4 +387,34 @@ fn all_or_nothing_holds_over_algorithms() {
     let after: Vec<String> = client.keys("*").unwrap();
     assert_eq!(before, after, "a denied request wrote something");
     assert_eq!(admitted(&service, "fixed", "m", 30), 20);
+}
+
+/// All that holds behind a real Envoy with counters in memory holds with counters in Redis, without one decision made
+/// otherwise: the same tests again, in a process that tells them so.
+#[test]
+fn all_that_holds_behind_a_proxy_holds_here() {
+    let redis = Redis::start();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "envoy_headers",
+            "envoy_hits",
+            "envoy_limits",
+            "envoy_reload",
+            "envoy_shutdown",
+            "--test-threads",
+            "2",
+        ])
+        .env(support::service::REDIS, redis.address())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        text.contains("test result: ok. 24 passed"),
+        "not all of them ran:\n{text}"
+    );
 }

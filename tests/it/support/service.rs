@@ -14,6 +14,9 @@ use super::process::Process;
 const START_ATTEMPTS: usize = 3;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
+/// Names the Redis that all instances use, if set: tests that were written for memory hold there as well.
+pub const REDIS: &str = "RATEKEEPER_TEST_REDIS";
+
 /// A running `ratekeeper serve`; killed when dropped.
 #[derive(Debug)]
 pub struct Service {
@@ -47,7 +50,12 @@ impl Service {
             let address = service.http;
             let ready = || http::get(address, path, &[]).is_ok_and(|response| response.status == 200);
             match service.process.wait_ready(READY_WITHIN, ready) {
-                Ok(()) => return service,
+                Ok(()) => {
+                    if std::env::var_os(REDIS).is_some() {
+                        service.wait_connected();
+                    }
+                    return service;
+                }
                 Err(text) => output = text,
             }
         }
@@ -73,6 +81,16 @@ impl Service {
             ("DEBUG_PORT", debug_port),
         ] {
             command.env(name, port.to_string());
+        }
+        if let Ok(redis) = std::env::var(REDIS) {
+            // Instances on the same policies share their counters; other tests have theirs.
+            let prefix = policies
+                .map(|path| format!("{}:", path.display()))
+                .unwrap_or_default();
+            command
+                .env("REDIS_URL", redis)
+                .env("CACHE_KEY_PREFIX", prefix)
+                .env("REDIS_OP_TIMEOUT", "300ms");
         }
         command.envs(settings.iter().copied());
         command.arg("serve");
@@ -103,6 +121,31 @@ impl Service {
         http::post(self.http, "/json", json).unwrap_or_else(|error| panic!("/json: {error}"))
     }
 
+    /// Waits until all of its connections to Redis are there.
+    pub fn wait_connected(&self) {
+        super::eventually("redis is connected", READY_WITHIN, || {
+            let page = self.get("/metrics").body;
+            // One more than threads, for the JSON door.
+            let wanted = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+            let number = |name: &str| {
+                page.lines()
+                    .find_map(|line| line.strip_prefix(name)?.parse::<usize>().ok())
+            };
+            number("ratekeeper_redis_connections ").is_some_and(|connections| connections >= wanted)
+        });
+    }
+
+    /// How many decisions were made without Redis; 0 for an instance without one.
+    pub fn without_store(&self) -> u64 {
+        let page = self.get("/metrics").body;
+        let counts = page
+            .lines()
+            .filter(|line| line.starts_with("ratekeeper_decisions_without_store_total{"));
+        counts
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
     /// All that it has written so far.
     pub fn output(&self) -> String {
         self.process.output()
@@ -121,5 +164,14 @@ impl Service {
     /// Waits for the end of the process; panics after `within`.
     pub fn wait_exit(&mut self, within: Duration) -> ExitStatus {
         self.process.wait_exit(within)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let on_redis = std::env::var_os(REDIS).is_some();
+        if on_redis && !std::thread::panicking() && self.process.exit_status().is_none() {
+            assert_eq!(self.without_store(), 0, "decisions were made without redis");
+        }
     }
 }

@@ -16,7 +16,7 @@ local function sliding_window()
   local edges = {} -- by window: where it begins
 
   local function absent(k, W)
-    window[k], left[k], base[k], total[k], added[k] = W, 0, 0, 0, 0
+    window[k], left[k], base[k], total[k], added[k], oldest[k] = W, 0, 0, 0, 0, nil
     return true
   end
 
@@ -93,7 +93,7 @@ local function sliding_window()
     if not merges[k] then
       call('PEXPIRE', key, ttl_text(score[k] + window[k]))
     end
-    total[k], added[k], oldest[k] = now_total, 0, nil
+    total[k], added[k] = now_total, 0
   end
 
   local function level(k, l)

@@ -6,7 +6,7 @@ mod options;
 mod stores;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -297,12 +297,12 @@ impl App {
         tracing::info!(delay = ?shutdown.drain_delay, grace = ?shutdown.grace, "draining");
         tokio::time::sleep(shutdown.drain_delay).await;
         stop.send_replace(true);
-        let all_ended = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&all_ended);
         let (done, wait) = tokio::sync::oneshot::channel::<()>();
         std::thread::spawn(move || {
             for worker in workers {
-                ended.fetch_or(worker.join().is_err(), Ordering::Relaxed);
+                if worker.join().is_err() {
+                    tracing::error!("a worker thread had panicked");
+                }
             }
             // Nobody waits any more if the grace time is over.
             let _ = done.send(());

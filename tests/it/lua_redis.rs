@@ -17,10 +17,21 @@ use crate::support::redis::Redis;
 const SECOND: Micros = 1_000_000;
 const MINUTE: Micros = 60 * SECOND;
 const YEAR: Micros = 365 * 86_400 * SECOND;
-const SHARED: [Algorithm; 3] = [Algorithm::SlidingWindow, Algorithm::FixedWindow, Algorithm::TokenBucket];
+const SHARED: [Algorithm; 3] = [
+    Algorithm::SlidingWindow,
+    Algorithm::FixedWindow,
+    Algorithm::TokenBucket,
+];
 
 fn charge(counter: usize, limit: Limit, hits: u64, mode: Mode) -> Charge {
-    Charge { counter, limit, hits, mode, shadow: false, quota: false }
+    Charge {
+        counter,
+        limit,
+        hits,
+        mode,
+        shadow: false,
+        quota: false,
+    }
 }
 
 fn consume(limit: Limit, hits: u64) -> Charge {
@@ -86,9 +97,16 @@ fn everything(connection: &mut Connection) -> Vec<(String, Vec<u8>, i64)> {
 fn a_denied_request_leaves_every_byte_as_it_was() {
     let (_redis, mut connection) = server();
     for algorithm in SHARED {
-        let (small, large) = (limit(algorithm, 3, 100 * YEAR), limit(algorithm, 10_000, 100 * YEAR));
+        let (small, large) = (
+            limit(algorithm, 3, 100 * YEAR),
+            limit(algorithm, 10_000, 100 * YEAR),
+        );
         let name = format!("rk:{algorithm:?}");
-        let (full, other, new) = (format!("{name}:full"), format!("{name}:other"), format!("{name}:new"));
+        let (full, other, new) = (
+            format!("{name}:full"),
+            format!("{name}:other"),
+            format!("{name}:new"),
+        );
         assert!(!denied(&mut connection, &keys(&[&full]), &[consume(small, 3)]));
         assert!(!denied(&mut connection, &keys(&[&other]), &[consume(large, 7)]));
         let before = everything(&mut connection);
@@ -113,7 +131,17 @@ fn a_denied_request_leaves_every_byte_as_it_was() {
 #[test]
 fn every_key_has_a_time_to_live_whatever_the_limit() {
     let (_redis, mut connection) = server();
-    let windows = [1, 7, 999, SECOND, MINUTE, 86_400 * SECOND, YEAR, 100 * YEAR, u64::MAX];
+    let windows = [
+        1,
+        7,
+        999,
+        SECOND,
+        MINUTE,
+        86_400 * SECOND,
+        YEAR,
+        100 * YEAR,
+        u64::MAX,
+    ];
     let mut random = Random(4);
     let mut call = Call::new();
     for round in 0..1_500 {
@@ -127,27 +155,91 @@ fn every_key_has_a_time_to_live_whatever_the_limit() {
             let hits = random.pick(&[1, 1, 2, 50, 1 << 32, u64::MAX]);
             let mode = random.pick(&[Mode::Consume, Mode::Record, Mode::Record, Mode::Refund]);
             let limit = Limit::new(algorithm, requests, window, burst);
-            call.push(&keys(&[&name]), &[charge(0, limit, hits, mode)], Prior::default(), 0).unwrap();
+            call.push(
+                &keys(&[&name]),
+                &[charge(0, limit, hits, mode)],
+                Prior::default(),
+                0,
+            )
+            .unwrap();
         }
         ask(&mut connection, &call);
         for name in call.keys() {
             let ttl: i64 = redis::cmd("PTTL").arg(name).query(&mut connection).unwrap();
             let longest = i64::try_from(300 * YEAR / 1_000).unwrap();
             // -2: expired already; -1 would be a key for ever.
-            assert!(ttl == -2 || (0..longest).contains(&ttl), "round {round}: {name}: PTTL {ttl}");
+            assert!(
+                ttl == -2 || (0..longest).contains(&ttl),
+                "round {round}: {name}: PTTL {ttl}"
+            );
         }
     }
     // A window's key is gone soon after its content is.
-    assert!(!denied(&mut connection, &keys(&["rk:short"]), &[consume(limit(SHARED[0], 5, SECOND), 1)]));
+    assert!(!denied(
+        &mut connection,
+        &keys(&["rk:short"]),
+        &[consume(limit(SHARED[0], 5, SECOND), 1)]
+    ));
     let ttl: i64 = redis::cmd("PTTL").arg("rk:short").query(&mut connection).unwrap();
     assert!((1..=1_010).contains(&ttl), "{ttl}");
+}
+
+/// Nobody can record so much in a test's time, so the counters are put there.
+#[test]
+fn records_stop_at_2_to_the_52_units() {
+    let (_redis, mut connection) = server();
+    const FULL: u64 = 1 << 52;
+    let now = 1_700_000_000 * SECOND;
+    let almost = (FULL - 10).to_string();
+    let window = format!("{} {almost}", now - now % MINUTE);
+    for (name, command) in [
+        (
+            "rk:set",
+            vec!["ZADD", "rk:set", "0", "0", "1699999999000000", &almost],
+        ),
+        ("rk:window", vec!["SET", "rk:window", &window]),
+    ] {
+        let algorithm = if name == "rk:set" { SHARED[0] } else { SHARED[1] };
+        let limit = limit(algorithm, 5, MINUTE);
+        let _: Value = redis::cmd(command[0])
+            .arg(&command[1..])
+            .query(&mut connection)
+            .unwrap();
+        for hits in [4, 100, 1 << 32] {
+            let mut call = Call::new();
+            call.set_now(now);
+            call.push(
+                &keys(&[name]),
+                &[charge(0, limit, hits, Mode::Record)],
+                Prior::default(),
+                0,
+            )
+            .unwrap();
+            call.push(
+                &keys(&[name]),
+                &[charge(0, limit, 0, Mode::Peek)],
+                Prior::default(),
+                0,
+            )
+            .unwrap();
+            let reply = ask(&mut connection, &call);
+            for request in 0..2 {
+                let Some(Decision::Decided { verdicts, .. }) = call.decision(&reply, request) else {
+                    panic!("{name}: not decided");
+                };
+                let used = if hits == 4 { FULL - 6 } else { FULL };
+                assert_eq!(verdicts[0].used, used, "{name}, {hits} hits, request {request}");
+            }
+        }
+    }
 }
 
 /// A million recorded hits at ever new instants, by limits of different ticks on one key.
 #[test]
 fn a_sorted_set_stays_a_listpack_in_a_storm_of_records() {
     let (_redis, mut connection) = server();
-    let limits = [1, 125, 126, 1_000, u32::MAX].map(|requests| limit(Algorithm::SlidingWindow, requests, MINUTE));
+    let limits =
+        [1, 125, 126, 1_000, u32::MAX].map(|requests| limit(Algorithm::SlidingWindow, requests, MINUTE));
     let mut random = Random(5);
     let mut call = Call::new();
     let mut now = 1_700_000_000 * SECOND;
@@ -158,11 +250,16 @@ fn a_sorted_set_stays_a_listpack_in_a_storm_of_records() {
         call.set_now(now);
         for _ in 0..1 + random.below(4) {
             let charge = charge(0, random.pick(&limits), 1 + random.below(300), Mode::Record);
-            call.push(&keys(&["rk:storm"]), &[charge], Prior::default(), 0).unwrap();
+            call.push(&keys(&["rk:storm"]), &[charge], Prior::default(), 0)
+                .unwrap();
         }
         ask(&mut connection, &call);
         let mut pipe = redis::pipe();
-        pipe.cmd("OBJECT").arg("ENCODING").arg("rk:storm").cmd("ZCARD").arg("rk:storm");
+        pipe.cmd("OBJECT")
+            .arg("ENCODING")
+            .arg("rk:storm")
+            .cmd("ZCARD")
+            .arg("rk:storm");
         // A set that was a skiplist for a moment stays one.
         let (encoding, entries): (String, usize) = pipe.query(&mut connection).unwrap();
         assert_eq!(encoding, "listpack", "{entries} entries");
@@ -179,57 +276,101 @@ fn a_key_that_is_not_ours_spoils_only_its_own_request() {
     let strangers: [(&str, Algorithm, &[&str]); 12] = [
         ("rk:list", Algorithm::SlidingWindow, &["LPUSH", "rk:list", "1"]),
         ("rk:text", Algorithm::SlidingWindow, &["SET", "rk:text", "1"]),
-        ("rk:words", Algorithm::SlidingWindow, &["ZADD", "rk:words", "1", "a", "2", "b"]),
-        ("rk:alone", Algorithm::SlidingWindow, &["ZADD", "rk:alone", "5", "5"]),
-        ("rk:huge", Algorithm::SlidingWindow, &["ZADD", "rk:huge", "0", "0", "1", "1e300"]),
-        ("rk:set", Algorithm::FixedWindow, &["ZADD", "rk:set", "0", "0", "5", "5"]),
+        (
+            "rk:words",
+            Algorithm::SlidingWindow,
+            &["ZADD", "rk:words", "1", "a", "2", "b"],
+        ),
+        (
+            "rk:alone",
+            Algorithm::SlidingWindow,
+            &["ZADD", "rk:alone", "5", "5"],
+        ),
+        (
+            "rk:huge",
+            Algorithm::SlidingWindow,
+            &["ZADD", "rk:huge", "0", "0", "1", "1e300"],
+        ),
+        (
+            "rk:set",
+            Algorithm::FixedWindow,
+            &["ZADD", "rk:set", "0", "0", "5", "5"],
+        ),
         ("rk:empty", Algorithm::FixedWindow, &["SET", "rk:empty", ""]),
         ("rk:bucket", Algorithm::FixedWindow, &["SET", "rk:bucket", "5@5"]),
-        ("rk:long", Algorithm::FixedWindow, &["SET", "rk:long", "1 99999999999999999999"]),
+        (
+            "rk:long",
+            Algorithm::FixedWindow,
+            &["SET", "rk:long", "1 99999999999999999999"],
+        ),
         ("rk:hash", Algorithm::TokenBucket, &["HSET", "rk:hash", "a", "b"]),
         ("rk:window", Algorithm::TokenBucket, &["SET", "rk:window", "5 5"]),
         ("rk:number", Algorithm::TokenBucket, &["SET", "rk:number", "5"]),
     ];
     let good = limit(Algorithm::SlidingWindow, 1_000, MINUTE);
     for (name, algorithm, command) in strangers {
-        let _: Value = redis::cmd(command[0]).arg(&command[1..]).query(&mut connection).unwrap();
+        let _: Value = redis::cmd(command[0])
+            .arg(&command[1..])
+            .query(&mut connection)
+            .unwrap();
         let before: Vec<u8> = redis::cmd("DUMP").arg(name).query(&mut connection).unwrap();
         let bad = limit(algorithm, 10, MINUTE);
         for mode in [Mode::Consume, Mode::Record, Mode::Peek, Mode::Refund] {
             let mut call = Call::new();
             let spoilt = [charge(0, good, 1, Mode::Record), charge(1, bad, 1, mode)];
-            call.push(&keys(&["rk:good"]), &[consume(good, 1)], Prior::default(), 0).unwrap();
-            call.push(&keys(&["rk:beside", name]), &spoilt, Prior::default(), 0).unwrap();
-            call.push(&keys(&["rk:good"]), &[consume(good, 1)], Prior::default(), 0).unwrap();
-            call.push(&keys(&[name]), &[consume(bad, 1)], Prior::default(), 0).unwrap();
+            call.push(&keys(&["rk:good"]), &[consume(good, 1)], Prior::default(), 0)
+                .unwrap();
+            call.push(&keys(&["rk:beside", name]), &spoilt, Prior::default(), 0)
+                .unwrap();
+            call.push(&keys(&["rk:good"]), &[consume(good, 1)], Prior::default(), 0)
+                .unwrap();
+            call.push(&keys(&[name]), &[consume(bad, 1)], Prior::default(), 0)
+                .unwrap();
             let reply = ask(&mut connection, &call);
             for request in [0, 2] {
                 let decision = call.decision(&reply, request).unwrap();
-                assert!(matches!(decision, Decision::Decided { .. }), "{name}: {decision:?}");
+                assert!(
+                    matches!(decision, Decision::Decided { .. }),
+                    "{name}: {decision:?}"
+                );
             }
             for request in [1, 3] {
-                assert_eq!(call.decision(&reply, request), Some(Decision::NotOurs { key: name }));
+                assert_eq!(
+                    call.decision(&reply, request),
+                    Some(Decision::NotOurs { key: name })
+                );
             }
         }
         let mut call = Call::new();
-        call.push(&keys(&[name]), &[consume(bad, 1)], Prior::default(), 0).unwrap();
+        call.push(&keys(&[name]), &[consume(bad, 1)], Prior::default(), 0)
+            .unwrap();
         let reply = ask_with(&mut connection, Script::single(), &call);
         assert_eq!(call.decision(&reply, 0), Some(Decision::NotOurs { key: name }));
         let after: Vec<u8> = redis::cmd("DUMP").arg(name).query(&mut connection).unwrap();
         assert_eq!(after, before, "{name}");
     }
-    let beside: bool = redis::cmd("EXISTS").arg("rk:beside").query(&mut connection).unwrap();
+    let beside: bool = redis::cmd("EXISTS")
+        .arg("rk:beside")
+        .query(&mut connection)
+        .unwrap();
     assert!(!beside, "something of a spoilt request was written");
     // The same key with two algorithms in one call: the first has it.
     let mut call = Call::new();
     for algorithm in SHARED {
         let charge = consume(limit(algorithm, 10, MINUTE), 1);
-        call.push(&keys(&["rk:mixed"]), &[charge], Prior::default(), 0).unwrap();
+        call.push(&keys(&["rk:mixed"]), &[charge], Prior::default(), 0)
+            .unwrap();
     }
     let reply = ask(&mut connection, &call);
     assert!(matches!(call.decision(&reply, 0), Some(Decision::Decided { .. })));
-    assert_eq!(call.decision(&reply, 1), Some(Decision::NotOurs { key: "rk:mixed" }));
-    assert_eq!(call.decision(&reply, 2), Some(Decision::NotOurs { key: "rk:mixed" }));
+    assert_eq!(
+        call.decision(&reply, 1),
+        Some(Decision::NotOurs { key: "rk:mixed" })
+    );
+    assert_eq!(
+        call.decision(&reply, 2),
+        Some(Decision::NotOurs { key: "rk:mixed" })
+    );
 }
 
 fn server_time(connection: &mut Connection) -> Micros {
@@ -243,10 +384,16 @@ fn the_servers_time_decides_also_who_comes_too_late() {
     let limit = limit(Algorithm::SlidingWindow, 10, MINUTE);
     for script in Script::all() {
         let before = server_time(&mut connection);
-        for (not_after, late) in [(0, false), (1, true), (before - 1, true), (before + MINUTE, false)] {
+        for (not_after, late) in [
+            (0, false),
+            (1, true),
+            (before - 1, true),
+            (before + MINUTE, false),
+        ] {
             let mut call = Call::new();
             let name = format!("rk:late:{not_after}:{}", script.hash());
-            call.push(&keys(&[&name]), &[consume(limit, 1)], Prior::default(), not_after).unwrap();
+            call.push(&keys(&[&name]), &[consume(limit, 1)], Prior::default(), not_after)
+                .unwrap();
             let reply = ask_with(&mut connection, script, &call);
             assert!((before..=server_time(&mut connection)).contains(&reply.now_us));
             let decision = call.decision(&reply, 0).unwrap();
@@ -264,7 +411,13 @@ fn a_call_that_waits_out_a_freeze_charges_nothing() {
     let limit = limit(Algorithm::SlidingWindow, 10, MINUTE);
     let mut call = Call::new();
     let not_after = server_time(&mut connection) + SECOND / 5;
-    call.push(&keys(&["rk:frozen"]), &[consume(limit, 1)], Prior::default(), not_after).unwrap();
+    call.push(
+        &keys(&["rk:frozen"]),
+        &[consume(limit, 1)],
+        Prior::default(),
+        not_after,
+    )
+    .unwrap();
     let mut command = Cmd::new();
     call.write_to(call.script(), &mut command);
     redis.freeze();
@@ -288,7 +441,8 @@ fn a_server_without_the_script_says_so_and_has_done_nothing() {
     let mut connection = redis.connect();
     let mut call = Call::new();
     let limit = limit(Algorithm::FixedWindow, 10, MINUTE);
-    call.push(&keys(&["rk:unknown"]), &[consume(limit, 1)], Prior::default(), 0).unwrap();
+    call.push(&keys(&["rk:unknown"]), &[consume(limit, 1)], Prior::default(), 0)
+        .unwrap();
     let mut command = Cmd::new();
     call.write_to(call.script(), &mut command);
     let unknown = |connection: &mut Connection| command.query::<Value>(connection).unwrap_err().kind();
@@ -306,14 +460,23 @@ fn a_server_without_the_script_says_so_and_has_done_nothing() {
 }
 
 /// What an access-control list has to allow: `lua/README.md` says the same.
-const COMMANDS: &str = "+evalsha +script|load +time +zrange +zcount +zcard +zadd +zrem +zremrangebyrank +get +set +del +pexpire";
+const COMMANDS: &str =
+    "+evalsha +script|load +time +zrange +zcount +zcard +zadd +zrem +zremrangebyrank +get +set +del +pexpire";
 
 #[test]
 fn few_commands_and_the_keys_of_the_prefix_are_enough() {
     let (_redis, mut connection) = server();
     let user = ["ACL", "SETUSER", "limiter", "on", "nopass", "~rk:*"];
-    let _: () = redis::cmd(user[0]).arg(&user[1..]).arg(COMMANDS.split(' ').collect::<Vec<_>>()).query(&mut connection).unwrap();
-    let _: () = redis::cmd("AUTH").arg("limiter").arg("any").query(&mut connection).unwrap();
+    let _: () = redis::cmd(user[0])
+        .arg(&user[1..])
+        .arg(COMMANDS.split(' ').collect::<Vec<_>>())
+        .query(&mut connection)
+        .unwrap();
+    let _: () = redis::cmd("AUTH")
+        .arg("limiter")
+        .arg("any")
+        .query(&mut connection)
+        .unwrap();
     load(&mut connection);
     let mut random = Random(6);
     let mut call = Call::new();
@@ -325,9 +488,21 @@ fn few_commands_and_the_keys_of_the_prefix_are_enough() {
         for _ in 0..random.pick(&[1, 1, 4]) {
             let algorithm = random.pick(&SHARED);
             let limit = limit(algorithm, random.pick(&[5, 200]), MINUTE);
-            let mode = random.pick(&[Mode::Consume, Mode::Consume, Mode::Record, Mode::Peek, Mode::Refund]);
+            let mode = random.pick(&[
+                Mode::Consume,
+                Mode::Consume,
+                Mode::Record,
+                Mode::Peek,
+                Mode::Refund,
+            ]);
             let charge = charge(0, limit, random.pick(&[1, 3, 1 << 32]), mode);
-            call.push(&keys(&[&format!("rk:{algorithm:?}")]), &[charge], Prior::default(), 0).unwrap();
+            call.push(
+                &keys(&[&format!("rk:{algorithm:?}")]),
+                &[charge],
+                Prior::default(),
+                0,
+            )
+            .unwrap();
         }
         ask(&mut connection, &call);
     }
@@ -342,7 +517,12 @@ fn a_request_of_thousands_of_charges_is_still_one() {
     let charges = |last: u64| -> Vec<Charge> {
         let one = |n: usize| {
             let hits = if n == 2_999 { last } else { 1 };
-            charge(n, limit(SHARED[n % 3], 1 + n as u32, 100 * YEAR), hits, Mode::Consume)
+            charge(
+                n,
+                limit(SHARED[n % 3], 1 + n as u32, 100 * YEAR),
+                hits,
+                Mode::Consume,
+            )
         };
         (0..3_000).map(one).collect()
     };
@@ -361,15 +541,22 @@ fn a_call_has_bounds() {
     assert!(call.has_room(REQUEST_CHARGES_MAX), "alone");
     for _ in 0..CHARGES_MAX {
         assert!(call.has_room(1));
-        call.push(&one, &[consume(window, 1)], Prior::default(), 0).unwrap();
+        call.push(&one, &[consume(window, 1)], Prior::default(), 0)
+            .unwrap();
     }
     assert!(!call.has_room(1));
-    assert_eq!((call.requests(), call.charges(), call.keys().len()), (CHARGES_MAX, CHARGES_MAX, 1));
+    assert_eq!(
+        (call.requests(), call.charges(), call.keys().len()),
+        (CHARGES_MAX, CHARGES_MAX, 1)
+    );
     let many = vec![consume(window, 1); REQUEST_CHARGES_MAX + 1];
     let refused = Refused::TooManyCharges(REQUEST_CHARGES_MAX + 1);
     assert_eq!(call.push(&one, &many, Prior::default(), 0), Err(refused));
     let local = limit(Algorithm::LocalBucket, 5, MINUTE);
-    assert_eq!(call.push(&one, &[consume(local, 1)], Prior::default(), 0), Err(Refused::LocalScope));
+    assert_eq!(
+        call.push(&one, &[consume(local, 1)], Prior::default(), 0),
+        Err(Refused::LocalScope)
+    );
     assert_eq!(call.charges(), CHARGES_MAX);
     call.clear();
     assert!(call.is_empty());
@@ -379,8 +566,15 @@ fn a_call_has_bounds() {
 fn a_malformed_reply_is_an_error() {
     let window = limit(Algorithm::SlidingWindow, 5, MINUTE);
     let mut call = Call::new();
-    call.push(&keys(&["rk:a"]), &[consume(window, 1)], Prior::default(), 0).unwrap();
-    call.push(&keys(&["rk:b"]), &[charge(0, window, 1, Mode::Peek)], Prior::default(), 0).unwrap();
+    call.push(&keys(&["rk:a"]), &[consume(window, 1)], Prior::default(), 0)
+        .unwrap();
+    call.push(
+        &keys(&["rk:b"]),
+        &[charge(0, window, 1, Mode::Peek)],
+        Prior::default(),
+        0,
+    )
+    .unwrap();
     let decode = |numbers: &[i64]| {
         let value = Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect());
         call.decode(&value, &mut Reply::default())
@@ -393,31 +587,44 @@ fn a_malformed_reply_is_an_error() {
     }
     for bad in [
         [-1, 0, 3, 0, -3, 7].as_slice(),
-        &[9, 0, 3, 0, -3, -7],         // a wait below 0
-        &[9, 0, 3, 0, -3, 7, 0],       // too many numbers
-        &[9, 0, 5, 0, -3, 7],          // over, but allowed
-        &[9, 1, 3, 0, -3, 7],          // fits, but denied
-        &[9, 0, 3, 0, 2],              // no wait
-        &[9, 4, 3, 0, -3, 7],          // no such status
-        &[9, 3, 0, 0, -3, 7],          // no such key
-        &[9, 3, 3, 0, -3, 7],          // no such key
+        &[9, 0, 3, 0, -3, -7],   // a wait below 0
+        &[9, 0, 3, 0, -3, 7, 0], // too many numbers
+        &[9, 0, 5, 0, -3, 7],    // over, but allowed
+        &[9, 1, 3, 0, -3, 7],    // fits, but denied
+        &[9, 0, 3, 0, 2],        // no wait
+        &[9, 4, 3, 0, -3, 7],    // no such status
+        &[9, 3, 0, 0, -3, 7],    // no such key
+        &[9, 3, 3, 0, -3, 7],    // no such key
         &[9, 0, i64::MIN, 0, -3, 7],
     ] {
         decode(bad).unwrap_err();
     }
-    for value in [Value::Nil, Value::Okay, Value::Array(vec![Value::Nil]), Value::SimpleString("9".to_owned())] {
+    for value in [
+        Value::Nil,
+        Value::Okay,
+        Value::Array(vec![Value::Nil]),
+        Value::SimpleString("9".to_owned()),
+    ] {
         call.decode(&value, &mut Reply::default()).unwrap_err();
     }
     let mut random = Random(7);
     for _ in 0..20_000 {
-        let numbers: Vec<i64> = (0..random.below(9)).map(|_| random.next() as i64 >> random.below(64)).collect();
+        let numbers: Vec<i64> = (0..random.below(9))
+            .map(|_| random.next() as i64 >> random.below(64))
+            .collect();
         let _ = decode(&numbers); // any result, but no panic
     }
 }
 
 /// Microseconds of Redis a charge, in calls of so many requests of one consume each: the best of some runs, since others use
 /// the machine too.
-fn cost(connection: &mut Connection, limit: Limit, distinct: u64, per_call: usize, script: Option<&Script>) -> f64 {
+fn cost(
+    connection: &mut Connection,
+    limit: Limit,
+    distinct: u64,
+    per_call: usize,
+    script: Option<&Script>,
+) -> f64 {
     let mut random = Random(1);
     let mut best = f64::MAX;
     for _ in 0..12 {
@@ -430,18 +637,34 @@ fn cost(connection: &mut Connection, limit: Limit, distinct: u64, per_call: usiz
             let _: Vec<Value> = pipe.query(connection).unwrap();
         }
         let info: String = redis::cmd("INFO").arg("commandstats").query(connection).unwrap();
-        let stats = info.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
-        let per = stats.split("usec_per_call=").nth(1).unwrap().split(',').next().unwrap();
+        let stats = info
+            .lines()
+            .find(|line| line.starts_with("cmdstat_evalsha:"))
+            .unwrap();
+        let per = stats
+            .split("usec_per_call=")
+            .nth(1)
+            .unwrap()
+            .split(',')
+            .next()
+            .unwrap();
         best = best.min(per.parse::<f64>().unwrap() / per_call as f64);
     }
     best
 }
 
-fn command_for(random: &mut Random, limit: Limit, distinct: u64, requests: usize, script: Option<&Script>) -> Cmd {
+fn command_for(
+    random: &mut Random,
+    limit: Limit,
+    distinct: u64,
+    requests: usize,
+    script: Option<&Script>,
+) -> Cmd {
     let mut call = Call::new();
     for _ in 0..requests {
         let key = keys(&[&format!("rk:{{api|user={:08}}}:s1:60", random.below(distinct))]);
-        call.push(&key, &[consume(limit, 1)], Prior::default(), 0).unwrap();
+        call.push(&key, &[consume(limit, 1)], Prior::default(), 0)
+            .unwrap();
     }
     let mut command = Cmd::new();
     call.write_to(script.unwrap_or_else(|| call.script()), &mut command);
@@ -454,16 +677,54 @@ fn what_a_charge_costs_redis() {
     let redis = Redis::start();
     let mut connection = redis.connect();
     load(&mut connection);
-    println!("{:<44}{:>8}{:>8}{:>8}{:>8}", "us of Redis a charge, charges a call", 1, 4, 16, 64);
+    println!(
+        "{:<44}{:>8}{:>8}{:>8}{:>8}",
+        "us of Redis a charge, charges a call", 1, 4, 16, 64
+    );
     let window = 60_000_000;
     for (name, algorithm, requests, keys) in [
-        ("sliding, 100 a minute, 100,000 keys", Algorithm::SlidingWindow, 100, 100_000),
-        ("sliding, 10,000 a minute, 100,000 keys", Algorithm::SlidingWindow, 10_000, 100_000),
-        ("sliding, 100 a minute, 1,000 keys", Algorithm::SlidingWindow, 100, 1_000),
-        ("sliding, 1,000,000 a minute, 16 keys", Algorithm::SlidingWindow, 1_000_000, 16),
-        ("sliding, 10 a minute, 16 keys (all denied)", Algorithm::SlidingWindow, 10, 16),
-        ("fixed, 100 a minute, 100,000 keys", Algorithm::FixedWindow, 100, 100_000),
-        ("bucket, 100 a minute, 100,000 keys", Algorithm::TokenBucket, 100, 100_000),
+        (
+            "sliding, 100 a minute, 100,000 keys",
+            Algorithm::SlidingWindow,
+            100,
+            100_000,
+        ),
+        (
+            "sliding, 10,000 a minute, 100,000 keys",
+            Algorithm::SlidingWindow,
+            10_000,
+            100_000,
+        ),
+        (
+            "sliding, 100 a minute, 1,000 keys",
+            Algorithm::SlidingWindow,
+            100,
+            1_000,
+        ),
+        (
+            "sliding, 1,000,000 a minute, 16 keys",
+            Algorithm::SlidingWindow,
+            1_000_000,
+            16,
+        ),
+        (
+            "sliding, 10 a minute, 16 keys (all denied)",
+            Algorithm::SlidingWindow,
+            10,
+            16,
+        ),
+        (
+            "fixed, 100 a minute, 100,000 keys",
+            Algorithm::FixedWindow,
+            100,
+            100_000,
+        ),
+        (
+            "bucket, 100 a minute, 100,000 keys",
+            Algorithm::TokenBucket,
+            100,
+            100_000,
+        ),
     ] {
         let _: () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
         let limit = Limit::new(algorithm, requests, window, None);

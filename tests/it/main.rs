@@ -22,6 +22,8 @@ mod limiter_histories;
 mod limiter_oracle;
 mod limiter_request;
 mod limiter_waits;
+mod lua_equals_rust;
+mod lua_redis;
 mod memory_store;
 mod policy_files;
 mod redis_store;

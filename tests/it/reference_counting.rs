@@ -194,7 +194,6 @@ fn run(seed: u64, seen: &mut Seen) {
     reference.quota_mode = random.one_in(4);
     let options = Options {
         defaults: Defaults {
-            on_store_error: ratekeeper::limiter::OnStoreError::Local,
             algorithm: Algorithm::FixedWindow,
             charge: ChargeRule::Always,
             ..DEFAULTS

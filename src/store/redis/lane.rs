@@ -54,9 +54,16 @@ enum After {
 pub(super) async fn run(link: Link, mut jobs: mpsc::Receiver<Job>, context: Arc<Context>) {
     let mut pauses = Pauses::default();
     let mut reported = false;
+    // At the start requests wait for the connection, each for its own time: a share next to a store that is just not connected
+    // yet would admit too much. Later a lost store is known to be lost.
+    let mut first = Some(link.connect(&context).await);
     loop {
-        let Some(connected) = meanwhile_refusing(&mut jobs, link.connect(&context)).await else {
-            return;
+        let connected = match first.take() {
+            Some(connected) => connected,
+            None => match meanwhile_refusing(&mut jobs, link.connect(&context)).await {
+                Some(connected) => connected,
+                None => return,
+            },
         };
         match connected {
             Ok(connection) => {

@@ -78,18 +78,22 @@ struct Context {
     stats: RedisStats,
 }
 
+/// The lanes of a thread.
+type Lanes = Box<[mpsc::Sender<Job>]>;
+
 /// The lanes to one server.
 #[derive(Debug)]
 pub struct RedisStore {
     context: Arc<Context>,
-    lanes: Box<[OnceLock<Box<[mpsc::Sender<Job>]>>]>,
+    /// By thread, once it has attached.
+    threads: Box<[OnceLock<Lanes>]>,
 }
 
 impl RedisStore {
     /// Lanes to a server. Connects nothing yet.
     #[must_use]
     pub fn new(options: RedisOptions, clock: Clock) -> Self {
-        let lanes = (0..options.threads.max(1)).map(|_| OnceLock::new()).collect();
+        let threads = (0..options.threads.max(1)).map(|_| OnceLock::new()).collect();
         let context = Context {
             options,
             clock,
@@ -98,7 +102,7 @@ impl RedisStore {
         };
         Self {
             context: Arc::new(context),
-            lanes,
+            threads,
         }
     }
 
@@ -107,7 +111,7 @@ impl RedisStore {
     /// # Errors
     /// Options that the client library refuses.
     pub fn attach(&self, thread: usize) -> Result<(), StoreError> {
-        let thread = thread % self.lanes.len();
+        let thread = thread % self.threads.len();
         THREAD.set(thread);
         let mut lanes = Vec::new();
         for _ in 0..self.context.options.connections.max(1) {
@@ -117,7 +121,7 @@ impl RedisStore {
             lanes.push(sender);
         }
         // A thread that attaches twice keeps its first lanes.
-        let _ = self.lanes[thread].set(lanes.into());
+        let _ = self.threads[thread].set(lanes.into());
         Ok(())
     }
 
@@ -129,8 +133,8 @@ impl RedisStore {
 
     /// A lane of this thread. Equal keys take the same one, so that their requests keep their order.
     fn lane(&self, asked: &Asked) -> Option<&mpsc::Sender<Job>> {
-        let own = self.lanes[THREAD.get() % self.lanes.len()].get();
-        let lanes = own.or_else(|| self.lanes.iter().find_map(OnceLock::get))?;
+        let own = self.threads[THREAD.get() % self.threads.len()].get();
+        let lanes = own.or_else(|| self.threads.iter().find_map(OnceLock::get))?;
         let spread = if lanes.len() > 1 { asked.spread() } else { 0 };
         lanes.get(spread % lanes.len())
     }

@@ -56,11 +56,6 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The port, the same after a restart.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The Unix socket.
     pub fn socket(&self) -> PathBuf {
         socket(&self.dir)

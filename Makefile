@@ -33,7 +33,7 @@ policies-check: ## the example policies must load without an error
 	$(CARGO) run --quiet -- check examples/policies
 
 bench: ## the micro-benchmarks
-	$(CARGO) bench
+	$(CARGO) bench --bench path
 
 clean: ## remove target/, with the tools installed there
 	$(CARGO) clean

@@ -1,5 +1,5 @@
--- One consume on one key: what the driver does for such a call, at half the cost. The arguments and the reply are the same, and
--- tests hold the two equal. It stands alone.
+-- One consume on one key: what the driver does for such a call, without the closures and tables that several charges need. The
+-- arguments and the reply are the same (README.md), and tests hold the two equal.
 local call, try, unpack, type, tonumber = redis.call, redis.pcall, struct.unpack, type, tonumber
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local format, match = string.format, string.match

@@ -61,8 +61,8 @@ pub struct Loader {
 struct Known {
     hash: u64,
     file: Option<Arc<PolicyFile>>,
-    /// Its domain now or, if it can't be told, the last one that could.
-    domain: Option<Arc<str>>,
+    /// Its domain; of a file in error the one that it still names, and those that it had when it was good.
+    domains: BTreeSet<Arc<str>>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -109,7 +109,7 @@ impl Loader {
                 }
                 None => {
                     in_error.insert(Arc::clone(path));
-                    broken.extend(known.domain.clone());
+                    broken.extend(known.domains.iter().cloned());
                 }
             }
         }
@@ -154,13 +154,13 @@ impl Loader {
                 return known;
             }
             *changed = true;
-            return self.parse(source, hash, known.domain);
+            return self.parse(source, hash, known.domains);
         }
         *changed = true;
-        self.parse(source, hash, None)
+        self.parse(source, hash, BTreeSet::new())
     }
 
-    fn parse(&self, source: &SourceFile, hash: u64, domain_before: Option<Arc<str>>) -> Known {
+    fn parse(&self, source: &SourceFile, hash: u64, mut domains: BTreeSet<Arc<str>>) -> Known {
         let parsed = match &source.content {
             Ok(text) => schema::parse(&source.path, text, &self.options.bounds),
             Err(reason) => {
@@ -173,15 +173,16 @@ impl Loader {
                 }
             }
         };
-        let said = parsed
-            .file
-            .as_ref()
-            .map(|file| file.domain.clone())
-            .or(parsed.domain_hint);
+        if let Some(file) = &parsed.file {
+            domains.clear();
+            domains.insert(file.domain.as_str().into());
+        } else {
+            domains.extend(parsed.domain_hint.map(Arc::from));
+        }
         Known {
             hash,
             file: parsed.file.map(Arc::new),
-            domain: said.map(Arc::from).or(domain_before),
+            domains,
             diagnostics: parsed.diagnostics,
         }
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::support::envoy::{Envoy, binary};
 use crate::support::http::{Connection, Response};
 use crate::support::ports::free_port;
+use crate::support::redis::Redis;
 use crate::support::service::Service;
 
 fn repository(path: &str) -> PathBuf {
@@ -39,12 +40,13 @@ fn every_configuration_is_valid() {
 }
 
 /// The demonstration's Envoy, with its fixed ports replaced by free ones.
-fn demo_envoy(service: &Service) -> Envoy {
+fn demo_envoy(services: &[Service; 2]) -> Envoy {
     let mut text = std::fs::read_to_string(repository("deploy/envoy/demo.yaml")).expect("no demo.yaml");
     let replacements = [
         (9901, 0),
         (10000, 0),
-        (8081, service.grpc_port()),
+        (8081, services[0].grpc_port()),
+        (8091, services[1].grpc_port()),
         (10001, free_port()),
     ];
     for (old, new) in replacements {
@@ -66,8 +68,19 @@ fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
 
 #[test]
 fn the_demonstration_does_what_it_prints() {
-    let service = Service::start(&repository("examples/policies"), &[]);
-    let envoy = demo_envoy(&service);
+    let redis = Redis::start();
+    let services = [(); 2].map(|()| {
+        let address = redis.address();
+        let settings = [
+            ("REDIS_URL", address.as_str()),
+            ("RATEKEEPER_INSTANCES", "2"),
+            ("REDIS_OP_TIMEOUT", "300ms"),
+        ];
+        let service = Service::start(&repository("examples/policies"), &settings);
+        service.wait_connected();
+        service
+    });
+    let envoy = demo_envoy(&services);
     let ingress = envoy.listener("ingress");
     let statuses = |path, header, value, count: usize| -> Vec<u16> {
         (0..count)
@@ -102,6 +115,17 @@ fn the_demonstration_does_what_it_prints() {
     assert_eq!(bucket[..10], [200; 10]);
     assert!(bucket.contains(&429), "{bucket:?}");
     assert_eq!(statuses("/login", "x-user", "alice", 11)[9..], [200, 429]);
+    for service in &services {
+        let page = service.get("/metrics").body;
+        let denied = page.lines().find_map(|line| {
+            line.strip_prefix("ratekeeper_requests_total{transport=\"grpc\",code=\"over_limit\"} ")
+        });
+        assert!(
+            denied.is_some_and(|count| count != "0"),
+            "not asked, or never denied:\n{page}"
+        );
+        assert_eq!(service.without_store(), 0);
+    }
 }
 
 #[test]

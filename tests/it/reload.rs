@@ -39,12 +39,8 @@ fn policy(domain: &str, requests: u32) -> String {
 fn limits(loaded: &Loaded) -> Vec<(String, u32)> {
     let domains = loaded.snapshot.domains();
     let rules = domains.iter().flat_map(|domain| {
-        domain.rules().map(|rule| {
-            (
-                domain.name().to_string(),
-                rule.limit.as_ref().unwrap().requests_per_unit,
-            )
-        })
+        let limited = domain.rules().filter_map(|rule| rule.limit.as_ref());
+        limited.map(|limit| (domain.name().to_string(), limit.requests_per_unit))
     });
     rules.collect()
 }
@@ -388,4 +384,54 @@ fn check_ends_with_its_exit_code() {
     let (code, _, err) = check(Path::new("/nonexistent/policies"));
     assert_eq!(code, Some(2));
     assert!(err.contains("no such file or directory"), "{err}");
+}
+
+/// Whatever is wrong with a file: `check` ends with 1 and names a line of it, and a service that reads it keeps the limits that
+/// it had.
+#[test]
+fn old_limits_keep_answering_beside_every_malformed_file() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/malformed");
+    let mut files: Vec<_> = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 60, "only {} malformed files", files.len());
+    let mut refused = 0;
+    for file in &files {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ratekeeper"));
+        let output = command.arg("check").arg(file).output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{}: {out}", file.display());
+        let place = format!("{}:", file.display());
+        let line = out
+            .lines()
+            .next()
+            .and_then(|first| first.strip_prefix(&place)?.split(':').next()?.parse::<u32>().ok());
+        assert!(line.is_some(), "no line is named: {out}");
+
+        let Ok(text) = std::fs::read_to_string(file) else {
+            continue;
+        };
+        let mut loader = loader(false);
+        load(
+            &mut loader,
+            &[("p.yaml", &policy("kept", 7)), ("q.yaml", &policy("other", 8))],
+        );
+        let loaded = load(&mut loader, &[("p.yaml", &text), ("q.yaml", &policy("other", 9))]);
+        assert!(
+            limits(&loaded).contains(&("other".to_owned(), 9)),
+            "{}: another domain suffered",
+            file.display()
+        );
+        if !loaded.files_in_error.is_empty() {
+            refused += 1;
+            assert!(
+                limits(&loaded).contains(&("kept".to_owned(), 7)),
+                "{}: its limits are gone",
+                file.display()
+            );
+        }
+    }
+    assert!(refused >= 60, "only {refused} of them are errors");
 }

@@ -14,12 +14,12 @@ build: ## the release binary, target/release/ratekeeper
 run: ## serve examples/policies from memory; needs nothing else installed
 	$(CARGO) run --release -- serve --policies examples/policies
 
-demo: ## the same behind a real Envoy, with curl lines to try
+demo: ## two instances with a real Redis behind a real Envoy, with curl lines to try
 	scripts/demo.sh
 
 test: test-tools lint ## install what is missing, then formatting, clippy and all tests
+	cd loadtest && $(CARGO) test && $(CARGO) build --release
 	$(CARGO) test
-	cd loadtest && $(CARGO) test
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check

@@ -51,7 +51,14 @@ pub(super) fn run(matches: &ArgMatches, env: Vec<(String, String)>) -> ExitCode 
             "unknown settings have no effect"
         );
     }
-    match App::build(loaded.settings).and_then(App::run) {
+    let app = match App::build(loaded.settings) {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match app.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -118,6 +118,30 @@ pub struct Outcome {
     pub quota_over: u32,
 }
 
+impl Outcome {
+    /// What the verdicts of a request's charges come to: any enforced "over" denies, and so do quota limits that are all over.
+    #[must_use]
+    pub fn of(charges: &[Charge], verdicts: &[Verdict], prior: Prior) -> Self {
+        let mut outcome = Self::default();
+        let mut enforced_over = false;
+        for (charge, verdict) in charges.iter().zip(verdicts) {
+            let over = verdict.over && !charge.shadow;
+            if charge.quota {
+                outcome.quota_limits += 1;
+                outcome.quota_over += u32::from(over);
+            } else {
+                enforced_over |= over;
+            }
+        }
+        let quota_limits = outcome.quota_limits.saturating_add(prior.quota_limits);
+        let quota_over = outcome.quota_over.saturating_add(prior.quota_over);
+        let quota_denies = quota_limits > 0 && quota_over >= quota_limits;
+        outcome.would_deny = prior.denied || enforced_over || quota_denies;
+        outcome.denied = outcome.would_deny && !prior.never_deny;
+        outcome
+    }
+}
+
 /// Where the counters of a request are.
 pub trait Counters {
     /// The counter, if it exists.
@@ -158,26 +182,13 @@ pub fn decide<C: Counters + ?Sized>(
 ) -> Outcome {
     let first = verdicts.len();
     let mut booked: SmallVec<[u64; 16]> = SmallVec::new();
-    let mut outcome = Outcome::default();
-    let mut enforced_over = false;
     for charge in charges {
         if booked.len() <= charge.counter {
             booked.resize(charge.counter + 1, 0);
         }
-        let verdict = judge(now, charge, counters, &mut booked[charge.counter]);
-        if charge.quota {
-            outcome.quota_limits += 1;
-            outcome.quota_over += u32::from(verdict.over && !charge.shadow);
-        } else {
-            enforced_over |= verdict.over && !charge.shadow;
-        }
-        verdicts.push(verdict);
+        verdicts.push(judge(now, charge, counters, &mut booked[charge.counter]));
     }
-    let quota_limits = outcome.quota_limits.saturating_add(prior.quota_limits);
-    let quota_over = outcome.quota_over.saturating_add(prior.quota_over);
-    let quota_denies = quota_limits > 0 && quota_over >= quota_limits;
-    outcome.would_deny = prior.denied || enforced_over || quota_denies;
-    outcome.denied = outcome.would_deny && !prior.never_deny;
+    let outcome = Outcome::of(charges, &verdicts[first..], prior);
     for (charge, verdict) in charges.iter().zip(&mut verdicts[first..]) {
         book(now, charge, counters, outcome.denied, verdict);
     }

@@ -171,9 +171,11 @@ impl TokenBucket {
         };
         match debt.checked_sub(room) {
             None | Some(0) => 0,
+            // A clock that stepped back adds to the time that the drain itself takes.
             Some(need) => from
                 .saturating_add(time_to_drain(need, limit))
-                .saturating_sub(now),
+                .saturating_sub(now)
+                .min(WAIT_US_MAX),
         }
     }
 }

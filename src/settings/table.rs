@@ -229,7 +229,7 @@ pub static GROUPS: &[Group] = &[
             .reference("REDIS_SOCKET_TYPE"),
         set("redis.auth", Kind::Text, "", "password, or user:password").reference("REDIS_AUTH").secret(),
         set("redis.pool_size", Kind::Integer(0, 1_024), "0",
-            "connections in all, shared by requests; 0 is one a thread, and there are never fewer")
+            "connections that serving threads share out, each at least one; the JSON port has one more. 0 is one a thread")
             .reference("REDIS_POOL_SIZE"),
         set("redis.op_timeout", Kind::Duration(1_000_000, 60_000_000_000), "10ms",
             "longest wait of a request for Redis; a caller's deadline may shorten it")

@@ -72,6 +72,9 @@ pub enum StoreError {
     /// A key of the request holds something that is not ours. The store itself is well.
     #[error("a key holds something else")]
     Key,
+    /// The request is one that the store can't take. The store itself is well.
+    #[error("can't be asked: {0}")]
+    Unfit(String),
     /// The store refused; its word.
     #[error("refused: {0}")]
     Server(String),
@@ -113,7 +116,7 @@ impl From<&StoreError> for Reason {
             StoreError::Busy => Self::Busy,
             StoreError::Timeout => Self::Timeout,
             StoreError::Key => Self::Key,
-            StoreError::Server(_) => Self::Refused,
+            StoreError::Server(_) | StoreError::Unfit(_) => Self::Refused,
         }
     }
 }
@@ -126,6 +129,9 @@ pub trait Remote: Send + Sync + std::fmt::Debug {
         asked: Arc<Asked>,
         give_up_at: Micros,
     ) -> impl Future<Output = Result<Decided, StoreError>> + Send;
+
+    /// Whether there is a connection at all.
+    fn is_connected(&self) -> bool;
 }
 
 /// A remote store that always has an answer.
@@ -185,7 +191,8 @@ impl<R: Remote> Store for Guarded<R> {
         };
         Step::Wait(Box::pin(async move {
             let most = u64::try_from(self.op_timeout.as_micros()).unwrap_or(u64::MAX);
-            let give_up_at = batch.now + batch.budget_us.unwrap_or(most).min(most);
+            let budget = batch.budget_us.unwrap_or(most).min(most);
+            let (give_up_at, hurried) = (batch.now + budget, budget < most);
             let asked = Arc::new(Asked {
                 keys: std::mem::take(&mut batch.keys),
                 charges: std::mem::take(&mut batch.charges),
@@ -206,6 +213,9 @@ impl<R: Remote> Store for Guarded<R> {
                 Err(error) => {
                     match error {
                         StoreError::Key => permit.succeeded(),
+                        // These say nothing about the store: the request, or a caller that waited for less than we do.
+                        StoreError::Unfit(_) => drop(permit),
+                        StoreError::Timeout if hurried => drop(permit),
                         _ => permit.failed(self.clock.now_us()),
                     }
                     self.decide_without(batch, Reason::from(&error));
@@ -215,10 +225,10 @@ impl<R: Remote> Store for Guarded<R> {
     }
 
     fn describe(&self) -> String {
-        let state = if self.breaker.is_open() {
-            "away, limits are counted on shares"
-        } else {
-            "in use"
+        let state = match (self.remote.is_connected(), self.breaker.is_open()) {
+            (false, _) => "not connected, limits are counted on shares",
+            (true, true) => "away, limits are counted on shares",
+            (true, false) => "in use",
         };
         format!("redis, {state}")
     }

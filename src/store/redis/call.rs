@@ -230,7 +230,7 @@ impl Call {
                         let verdict = verdict(charge, status == 1, reply.now_us, &mut numbers)?;
                         reply.verdicts.push(verdict);
                     }
-                    let outcome = outcome(charges, &reply.verdicts[start..], request.prior);
+                    let outcome = Outcome::of(charges, &reply.verdicts[start..], request.prior);
                     if outcome.denied != (status == 1) {
                         return Err(Malformed("the script's outcome is not that of its verdicts"));
                     }
@@ -370,27 +370,6 @@ fn verdict(
         wait_us: reading.wait_us,
         unbooked: reading,
     })
-}
-
-/// What the verdicts mean for the request, as in [`crate::limiter::decide`].
-fn outcome(charges: &[Charge], verdicts: &[Verdict], prior: Prior) -> Outcome {
-    let mut outcome = Outcome::default();
-    let mut enforced_over = false;
-    for (charge, verdict) in charges.iter().zip(verdicts) {
-        let over = verdict.over && !charge.shadow;
-        if charge.quota {
-            outcome.quota_limits += 1;
-            outcome.quota_over += u32::from(over);
-        } else {
-            enforced_over |= over;
-        }
-    }
-    let quota_limits = outcome.quota_limits.saturating_add(prior.quota_limits);
-    let quota_over = outcome.quota_over.saturating_add(prior.quota_over);
-    let quota_denies = quota_limits > 0 && quota_over >= quota_limits;
-    outcome.would_deny = prior.denied || enforced_over || quota_denies;
-    outcome.denied = outcome.would_deny && !prior.never_deny;
-    outcome
 }
 
 /// `dHBII`: not after, charges, 1 denied before | 2 never denied, quota limits of the other part, how many of them are over.

@@ -1,5 +1,6 @@
 //! One connection: what waits for it leaves together, and each request gets its own verdicts.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use super::link::{self, Link, Pauses};
 use crate::limiter::Micros;
 use crate::store::guard::{Asked, Decided, StoreError};
 
+/// An idle connection is asked for a sign of life this often.
+const IDLE: Duration = Duration::from_millis(500);
 /// A call that has no answer for four times a request's longest wait, and for at least this long, will have none.
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
 /// Calls under way on one connection; meanwhile requests wait and leave together.
@@ -115,12 +118,14 @@ async fn serve(
     jobs: &mut mpsc::Receiver<Job>,
     context: &Arc<Context>,
 ) -> bool {
-    let mut calls = FuturesUnordered::new();
+    let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = After> + Send>>> = FuturesUnordered::new();
     let mut left = None;
+    let mut idle = tokio::time::interval(IDLE);
+    idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         if left.is_some() && calls.len() < CALLS_MAX {
             let waiting = gather(left.take(), jobs, &mut left);
-            calls.push(call(connection.clone(), waiting, Arc::clone(context)));
+            calls.push(Box::pin(call(connection.clone(), waiting, Arc::clone(context))));
         }
         tokio::select! {
             biased;
@@ -131,11 +136,27 @@ async fn serve(
             }
             job = jobs.recv(), if calls.len() < CALLS_MAX && left.is_none() => {
                 let Some(job) = job else { return true };
+                idle.reset();
                 let waiting = gather(Some(job), jobs, &mut left);
-                calls.push(call(connection.clone(), waiting, Arc::clone(context)));
+                calls.push(Box::pin(call(connection.clone(), waiting, Arc::clone(context))));
+            }
+            _ = idle.tick(), if calls.is_empty() => {
+                calls.push(Box::pin(sign_of_life(connection.clone(), Arc::clone(context))));
             }
         }
     }
+}
+
+/// Asks an idle connection for the time: a lost one is noticed before a request needs it.
+async fn sign_of_life(mut connection: MultiplexedConnection, context: Arc<Context>) -> After {
+    match tokio::time::timeout(patience(&context), link::see_time(&mut connection, &context)).await {
+        Ok(Ok(())) => After::Good,
+        Ok(Err(_)) | Err(_) => After::Lost,
+    }
+}
+
+fn patience(context: &Context) -> Duration {
+    (context.options.op_timeout * 4).max(PATIENCE_MIN)
 }
 
 /// The first job and all that wait behind it, as many as fit into a call. The one that did not fit is left over.
@@ -164,7 +185,7 @@ async fn call(mut connection: MultiplexedConnection, jobs: Vec<Job>, context: Ar
         let not_after = not_after(&job, now, &context);
         match call.push(&job.asked.keys, &job.asked.charges, job.asked.prior, not_after) {
             Ok(()) => sent.push(job),
-            Err(refused) => job.end(Err(StoreError::Server(refused.to_string()))),
+            Err(refused) => job.end(Err(StoreError::Unfit(refused.to_string()))),
         }
     }
     if sent.is_empty() {
@@ -172,33 +193,37 @@ async fn call(mut connection: MultiplexedConnection, jobs: Vec<Job>, context: Ar
     }
     context.stats.add(|stats| &stats.calls, 1);
     context.stats.add(|stats| &stats.charges, call.charges());
-    let patience = (context.options.op_timeout * 4).max(PATIENCE_MIN);
-    let (error, after) = match tokio::time::timeout(patience, exchange(&mut connection, &call, &context))
-        .await
-    {
-        Ok(Ok(value)) => {
-            let mut reply = Reply::default();
-            match call.decode(&value, &mut reply) {
-                Ok(()) => {
-                    context.time.saw(reply.now_us, context.clock.now_us());
-                    for (at, job) in sent.into_iter().enumerate() {
-                        let decided = decided(call.decision(&reply, at));
-                        job.end(decided);
+    let patience = patience(&context);
+    let (error, after) =
+        match tokio::time::timeout(patience, exchange(&mut connection, &call, &context)).await {
+            Ok(Ok(value)) => {
+                let mut reply = Reply::default();
+                match call.decode(&value, &mut reply) {
+                    Ok(()) => {
+                        context.time.saw(reply.now_us, context.clock.now_us());
+                        for (at, job) in sent.into_iter().enumerate() {
+                            let decided = decided(call.decision(&reply, at));
+                            job.end(decided);
+                        }
+                        return After::Good;
                     }
-                    return After::Good;
+                    Err(error) => (StoreError::Server(error.to_string()), After::Lost),
                 }
-                Err(error) => (StoreError::Server(error.to_string()), After::Lost),
             }
-        }
-        Ok(Err(error)) => {
-            let lost = error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error();
-            (
-                StoreError::of(&error),
-                if lost { After::Lost } else { After::Good },
-            )
-        }
-        Err(_) => (StoreError::Timeout, After::Lost),
-    };
+            Ok(Err(error)) => {
+                // A server that became read-only is no primary any more; the name may lead to the new one.
+                let read_only = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+                let lost = error.is_io_error()
+                    || error.is_connection_dropped()
+                    || error.is_unrecoverable_error()
+                    || read_only;
+                (
+                    StoreError::of(&error),
+                    if lost { After::Lost } else { After::Good },
+                )
+            }
+            Err(_) => (StoreError::Timeout, After::Lost),
+        };
     for job in sent {
         job.end(Err(error.clone()));
     }

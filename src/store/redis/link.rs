@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool};
+use deadpool_redis::{Connection, Manager, Pool, PoolError};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult};
 
@@ -41,28 +41,30 @@ impl Link {
     /// A new connection that knows the script, and whose server's time is known.
     pub async fn connect(&self, context: &Context) -> Result<MultiplexedConnection, StoreError> {
         let connecting = async {
-            let pooled = self
-                .pool
-                .get()
-                .await
-                .map_err(|error| StoreError::Server(error.to_string()))?;
+            let pooled = self.pool.get().await.map_err(|error| match error {
+                PoolError::Backend(error) => StoreError::of(&error),
+                other => StoreError::Server(other.to_string()),
+            })?;
             // Taken out for good: a pooled one would be asked for a sign of life with each use.
             let mut connection = Connection::take(pooled);
             let refused = |error: redis::RedisError| StoreError::of(&error);
             load_scripts(&mut connection).await.map_err(refused)?;
-            let (seconds, micros): (u64, u64) = redis::cmd("TIME")
-                .query_async(&mut connection)
-                .await
-                .map_err(refused)?;
-            context
-                .time
-                .saw(seconds * 1_000_000 + micros, context.clock.now_us());
+            see_time(&mut connection, context).await.map_err(refused)?;
             Ok(connection)
         };
         tokio::time::timeout(self.connect_timeout, connecting)
             .await
             .unwrap_or(Err(StoreError::Timeout))
     }
+}
+
+/// Asks for the server's time and remembers it.
+pub(super) async fn see_time(connection: &mut MultiplexedConnection, context: &Context) -> RedisResult<()> {
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+    context
+        .time
+        .saw(seconds * 1_000_000 + micros, context.clock.now_us());
+    Ok(())
 }
 
 /// Makes the server know the scripts.

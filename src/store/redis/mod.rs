@@ -157,6 +157,10 @@ impl Remote for RedisStore {
             Err(_) => Err(StoreError::Timeout),
         }
     }
+
+    fn is_connected(&self) -> bool {
+        self.context.stats.connected.load(Ordering::Relaxed) > 0
+    }
 }
 
 impl RedisStats {

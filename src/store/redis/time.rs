@@ -13,12 +13,18 @@ pub struct RedisTime {
 }
 
 const BIAS: u64 = 1 << 62;
+/// What is later than any reply comes is a clock that was set back.
+const STEP_BACK_US: Micros = 500_000;
 
 impl RedisTime {
-    /// Notes a `TIME` that came with a reply received at `now` of this process's monotonic clock.
+    /// Notes a `TIME` that came with a reply received at `now` of this process's monotonic clock. A reply that was read late
+    /// tells less than is known already and is passed over, unless the server's clock itself was set back.
     pub fn saw(&self, redis_us: Micros, now: Micros) {
-        self.offset
-            .store((BIAS + redis_us).saturating_sub(now), Ordering::Relaxed);
+        let seen = (BIAS + redis_us).saturating_sub(now);
+        let known = self.offset.load(Ordering::Relaxed);
+        if seen >= known || known - seen > STEP_BACK_US {
+            self.offset.store(seen, Ordering::Relaxed);
+        }
     }
 
     /// The server's time at `now`, at the latest; `None` before anything was seen.
@@ -40,6 +46,8 @@ mod tests {
         time.saw(1_000, 10);
         assert_eq!(time.at(10), Some(1_000));
         assert_eq!(time.at(35), Some(1_025));
+        time.saw(1_030, 60);
+        assert_eq!(time.at(60), Some(1_050), "a reply that was read late");
         time.saw(500, 1_000_000);
         assert_eq!(time.at(1_000_001), Some(501), "a server behind our clock");
     }

@@ -57,6 +57,15 @@ impl Deciding {
 
     /// A decider with these options; its policies get the options' defaults.
     pub fn with(files: &[&str], options: Options) -> Self {
+        Self::with_store(
+            files,
+            options,
+            Arc::new(MemoryStore::new(100_000, WhenFull::Evict)),
+        )
+    }
+
+    /// The same with counters elsewhere.
+    pub fn with_store(files: &[&str], options: Options, store: Arc<dyn Store>) -> Self {
         let clock = Clock::manual(NOW);
         let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
@@ -67,7 +76,7 @@ impl Deciding {
         });
         let decider = Decider::new(
             Arc::clone(&snapshot),
-            Arc::new(MemoryStore::new(100_000, WhenFull::Evict)) as Arc<dyn Store>,
+            store,
             Arc::new(LocalStore::new(100_000, NOW)),
             clock.clone(),
             KeyEncoder::new("rk:").unwrap(),

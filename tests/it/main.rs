@@ -32,6 +32,7 @@ mod reference_matching;
 mod reference_oracle;
 mod reference_random;
 mod reload;
+mod script_store;
 mod settings;
 mod support;
 mod tls;

@@ -273,7 +273,7 @@ fn every_request_is_decided_while_redis_is_killed_and_comes_back() {
 }
 
 #[test]
-fn every_request_is_decided_while_redis_is_frozen_and_what_was_given_up_charges_nothing() {
+fn bug_11_what_was_given_up_in_a_freeze_charges_nothing() {
     rk_load::prepare();
     let (dir, redis) = (support::policies(&[("load.yaml", LOAD_POLICY)]), Redis::start());
     let services = [instance(dir.path(), &redis, &[])];
@@ -296,7 +296,7 @@ fn every_request_is_decided_while_redis_is_frozen_and_what_was_given_up_charges_
 }
 
 #[test]
-fn a_flush_of_the_scripts_is_not_noticed() {
+fn bug_12_a_flush_of_the_scripts_is_not_noticed() {
     rk_load::prepare();
     let (dir, redis) = (support::policies(&[("load.yaml", LOAD_POLICY)]), Redis::start());
     let services = [instance(dir.path(), &redis, &[STRICT])];

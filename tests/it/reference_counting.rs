@@ -7,17 +7,22 @@
 //! count; hits stay below 2^32, where a record is capped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ratekeeper::decision::{Answer, Options};
 use ratekeeper::descriptor::{LimitOverride, Unit};
 use ratekeeper::policy::Defaults;
 use ratekeeper::policy::schema::{Algorithm, ChargeRule};
+use ratekeeper::store::memory::MemoryStore;
+use ratekeeper::store::{Store, WhenFull};
 
 use crate::asking::{Ask, ask, metric, with_headers};
 use crate::deciding::{DEFAULTS, Deciding};
 use crate::limiter_oracle::{NOW, Random, SECOND, seeds};
 use crate::reference_oracle::{Asked, Node, Question, Reference, Said, Stats, Status, UNITS, WEEK};
 use crate::reference_random::{Words, entries, file};
+use crate::script_store::ScriptStore;
+use crate::support::redis::Redis;
 
 const POLICIES: u64 = 50;
 const REQUESTS: u64 = 200;
@@ -185,7 +190,7 @@ struct Seen {
     shared_counters: u64,
 }
 
-fn run(seed: u64, seen: &mut Seen) {
+fn run(seed: u64, seen: &mut Seen, store: Arc<dyn Store>) {
     let mut random = Random::new(seed);
     let nodes = WORDS.level(&mut random, 1, &mut BTreeSet::new());
     let text = file(&mut random, "domain", &nodes);
@@ -202,7 +207,7 @@ fn run(seed: u64, seen: &mut Seen) {
         quota_mode: reference.quota_mode,
         ..with_headers()
     };
-    let service = Deciding::with(&[&text], options);
+    let service = Deciding::with_store(&[&text], options, store);
     let mut now = NOW + random.below(SECOND);
     for step in 0..REQUESTS {
         now = later(&mut random, now);
@@ -244,9 +249,20 @@ fn run(seed: u64, seen: &mut Seen) {
 
 #[test]
 fn every_answer_is_the_references() {
+    compare(&|| Arc::new(MemoryStore::new(100_000, WhenFull::Evict)));
+}
+
+/// The same questions to the scripts of a real Redis.
+#[test]
+fn every_answer_of_redis_is_the_references() {
+    let redis = Redis::start();
+    compare(&|| Arc::new(ScriptStore::new(redis.connect())));
+}
+
+fn compare(store: &dyn Fn() -> Arc<dyn Store>) {
     let mut seen = Seen::default();
     for seed in seeds(POLICIES) {
-        run(seed, &mut seen);
+        run(seed, &mut seen, store());
     }
     println!("{seen:?}");
     assert!(seen.requests >= 10_000);

@@ -1,5 +1,8 @@
 //! What one request wants to charge.
 
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
 use crate::limiter::{Charge, Micros, OnStoreError, Outcome, Prior, Verdict};
@@ -9,6 +12,8 @@ use crate::limiter::{Charge, Micros, OnStoreError, Outcome, Prior, Verdict};
 pub struct Keys {
     text: String,
     ends: Vec<usize>,
+    /// Of the keys: what is not equal here is not equal.
+    hashes: Vec<u64>,
     /// For each key: the rule whose shared counter takes over when the store is full.
     rules: Vec<u64>,
 }
@@ -18,12 +23,14 @@ impl Keys {
     pub fn add(&mut self, rule: u64, write: impl FnOnce(&mut String)) -> usize {
         let start = self.text.len();
         write(&mut self.text);
-        let found = (0..self.ends.len()).find(|&index| self.get(index) == &self.text[start..]);
-        if let Some(index) = found {
+        let hash = FixedState::default().hash_one(&self.text[start..]);
+        let equal = |&index: &usize| self.hashes[index] == hash && self.get(index) == &self.text[start..];
+        if let Some(index) = (0..self.ends.len()).find(equal) {
             self.text.truncate(start);
             return index;
         }
         self.ends.push(self.text.len());
+        self.hashes.push(hash);
         self.rules.push(rule);
         self.ends.len() - 1
     }

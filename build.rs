@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_client(true)
+        .codec_path("crate::wire::codec::LenientCodec")
         .include_file("envoy.rs")
         .compile_fds(descriptors)?;
     Ok(())

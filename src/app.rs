@@ -116,7 +116,10 @@ impl App {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(self.serve())
+        let result = runtime.block_on(self.serve());
+        // Whatever still blocks, a look-up of a name for example, must not keep the process.
+        runtime.shutdown_background();
+        result
     }
 
     async fn serve(self) -> anyhow::Result<()> {

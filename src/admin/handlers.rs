@@ -132,7 +132,11 @@ async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respon
 async fn metrics(State(admin): State<Admin>) -> Response {
     (admin.refresh.0)();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], admin.telemetry.render()).into_response()
+    // Many series take a while, and this thread also accepts connections.
+    match tokio::task::spawn_blocking(move || admin.telemetry.render()).await {
+        Ok(page) => ([(header::CONTENT_TYPE, kind)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn rules(State(admin): State<Admin>) -> String {

@@ -86,9 +86,12 @@ impl Health {
     }
 
     fn update(&self) {
-        let serving = self.is_ready() && self.is_healthy();
-        self.serving
-            .send_if_modified(|before| std::mem::replace(before, serving) != serving);
+        // Looked up under the channel's lock: of two updates the later one sees what the earlier one did.
+        let update = |before: &mut bool| {
+            let serving = self.is_ready() && self.is_healthy();
+            std::mem::replace(before, serving) != serving
+        };
+        self.serving.send_if_modified(update);
     }
 }
 

@@ -45,7 +45,8 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
         match file::read(path, bounds) {
             Ok(read) => files.extend(read),
             Err(error) => {
-                eprintln!("ratekeeper: {error}");
+                // A closed standard error is no reason to complain.
+                let _ = writeln!(std::io::stderr(), "ratekeeper: {error}");
                 return ExitCode::from(USAGE);
             }
         }

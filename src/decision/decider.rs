@@ -152,7 +152,7 @@ impl Decider {
             Step::Wait(verdicts) => verdicts.await,
         }
         if global.outcome.denied && !local.outcome.denied && !local.charges.is_empty() {
-            self.local.give_back(local);
+            self.local.give_back(local, self.clock.now_us());
         }
         global.outcome.denied
     }

@@ -1,5 +1,6 @@
 //! Which charges a request asks for.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -52,8 +53,9 @@ impl<'p> Planner<'_, 'p> {
     /// Plans the request. Names that a matched rule `replaces` are known only when all descriptors are matched, so in a domain
     /// that has such rules all of them are matched once before.
     pub fn plan(&self) -> Plan<'p> {
-        let mut replaced: SmallVec<[&Arc<str>; 4]> = SmallVec::new();
+        let mut replaced: HashSet<&str> = HashSet::new();
         if self.domain.has_replaces() {
+            let mut seen: HashSet<u64> = HashSet::new();
             let mut composite = String::new();
             let mut path = Path::new();
             for descriptor in self.request.descriptors() {
@@ -61,14 +63,17 @@ impl<'p> Planner<'_, 'p> {
                 if descriptor.limit.is_none_or(|limit| limit.window_s().is_none()) {
                     let entries = self.request.entries(descriptor);
                     let rule = self.domain.find(entries, &mut composite, &mut path);
-                    replaced.extend(rule.iter().flat_map(|rule| rule.replaces.iter()));
+                    if let Some(rule) = rule.filter(|rule| !rule.replaces.is_empty() && seen.insert(rule.id))
+                    {
+                        replaced.extend(rule.replaces.iter().map(|name| &**name));
+                    }
                 }
             }
         }
         self.plan_without(&replaced)
     }
 
-    fn plan_without(&self, replaced: &[&Arc<str>]) -> Plan<'p> {
+    fn plan_without(&self, replaced: &HashSet<&str>) -> Plan<'p> {
         let count = self.request.descriptors().len();
         let batch = || Batch {
             now: self.now,
@@ -85,7 +90,7 @@ impl<'p> Planner<'_, 'p> {
         };
         // An unlimited rule has nothing to take away.
         let is_replaced =
-            |rule: &Rule| rule.limit.is_some() && !rule.name.is_empty() && replaced.contains(&&rule.name);
+            |rule: &Rule| rule.limit.is_some() && !rule.name.is_empty() && replaced.contains(&*rule.name);
         let mut composite = String::new();
         let mut path = Path::new();
         for descriptor in self.request.descriptors() {

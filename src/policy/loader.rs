@@ -135,7 +135,9 @@ impl Loader {
         broken.retain(|domain| !self.domains.contains_key(domain));
         self.version += 1;
         let policies = self.domains.values().map(|domain| Arc::clone(&domain.policy));
-        let snapshot = Snapshot::new(self.version, policies, broken);
+        let nameless = |known: &Known| known.file.is_none() && known.domains.is_empty();
+        let snapshot = Snapshot::new(self.version, policies, broken)
+            .with_unknown_in_error(self.files.values().any(nameless));
         Loaded {
             snapshot,
             diagnostics,

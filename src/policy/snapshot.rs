@@ -10,6 +10,8 @@ use super::domain::DomainPolicy;
 pub struct Snapshot {
     domains: HashMap<Arc<str>, Arc<DomainPolicy>>,
     in_error: BTreeSet<Arc<str>>,
+    /// A file in error tells no domain, so that any unknown one may be its.
+    unknown_in_error: bool,
     version: u64,
 }
 
@@ -42,6 +44,7 @@ impl Snapshot {
         Self {
             domains,
             in_error,
+            unknown_in_error: false,
             version,
         }
     }
@@ -52,9 +55,16 @@ impl Snapshot {
         match self.domains.get(name) {
             Some(domain) => Lookup::Found(domain),
             None if self.version == 0 => Lookup::NotLoaded,
-            None if self.in_error.contains(name) => Lookup::InError,
+            None if self.unknown_in_error || self.in_error.contains(name) => Lookup::InError,
             None => Lookup::Unknown,
         }
+    }
+
+    /// Notes that a file in error tells no domain and never did: what is unknown may be in there.
+    #[must_use]
+    pub fn with_unknown_in_error(mut self, unknown_in_error: bool) -> Self {
+        self.unknown_in_error = unknown_in_error;
+        self
     }
 
     /// All domains, sorted by name.

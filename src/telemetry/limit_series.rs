@@ -79,7 +79,7 @@ impl LimitSeries {
             let over = if before >= it.limit {
                 it.hits
             } else {
-                it.used - it.limit
+                it.used.saturating_sub(it.limit).min(it.hits)
             };
             if before < it.limit {
                 self.near

@@ -30,6 +30,9 @@ impl Default for TelemetryOptions {
     }
 }
 
+/// Names of limits can hold values of requests; longer ones share a series.
+const NAME_BYTES_MAX: usize = 512;
+
 /// A domain, and a limit's path in it.
 type LimitName = (Arc<str>, Box<str>);
 
@@ -90,6 +93,10 @@ impl Telemetry {
     /// The series of a limit: `limit` is its path in the policy's tree. Beyond the bound all share one series, `other`.
     #[must_use]
     pub fn limit(&self, domain: &Arc<str>, limit: &str) -> Arc<LimitSeries> {
+        if limit.len() > NAME_BYTES_MAX {
+            self.process.series_refused.increment(1);
+            return Arc::clone(&self.other);
+        }
         let key = (Arc::clone(domain), Box::from(limit));
         {
             let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);

@@ -6,12 +6,14 @@ use tonic::metadata::MetadataMap;
 
 /// Left for the way back to the caller, at most; of a short time, a quarter.
 const MARGIN_MAX: Duration = Duration::from_millis(2);
+/// Timers wake up to this much late.
+const TIMER: Duration = Duration::from_millis(1);
 
 /// The time in which an answer is of use, from now on; `None` if the caller waits for ever.
 #[must_use]
 pub fn budget(metadata: &MetadataMap) -> Option<Duration> {
     let timeout = parse(metadata.get("grpc-timeout")?.to_str().ok()?)?;
-    Some(timeout - (timeout / 4).min(MARGIN_MAX))
+    Some((timeout - (timeout / 4).min(MARGIN_MAX)).saturating_sub(TIMER))
 }
 
 /// At most 8 digits and a unit. What is no timeout is no bound: the service's own holds.
@@ -44,12 +46,13 @@ mod tests {
 
     #[test]
     fn a_margin_is_left_for_the_way_back() {
-        assert_eq!(of("20m"), Some(Duration::from_millis(18)));
-        assert_eq!(of("19700u"), Some(Duration::from_micros(17_700)));
-        assert_eq!(of("1m"), Some(Duration::from_micros(750)));
+        assert_eq!(of("20m"), Some(Duration::from_millis(17)));
+        assert_eq!(of("19700u"), Some(Duration::from_micros(16_700)));
+        assert_eq!(of("5m"), Some(Duration::from_micros(2_750)));
+        assert_eq!(of("1m"), Some(Duration::ZERO));
         assert_eq!(
             of("99999999H"),
-            Some(Duration::from_secs(99_999_999 * 3_600) - MARGIN_MAX)
+            Some(Duration::from_secs(99_999_999 * 3_600) - MARGIN_MAX - TIMER)
         );
         assert_eq!(of("0S"), Some(Duration::ZERO));
         assert_eq!(budget(&MetadataMap::new()), None);

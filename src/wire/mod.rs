@@ -4,6 +4,7 @@
 //! listener ──connection──> worker (one thread a core) ──message──> service ──> decision::Decider
 //! ```
 
+pub mod codec;
 pub mod connection;
 pub mod convert;
 pub mod deadline;

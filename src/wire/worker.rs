@@ -24,7 +24,7 @@ use crate::telemetry::Telemetry;
 /// Connections that wait for a worker; more are refused.
 const QUEUE_MAX: usize = 1_024;
 /// Requests in flight on one connection. Envoy turns a refused stream into an error, so this is a last resort.
-const STREAMS_MAX: u32 = 16_384;
+const STREAMS_MAX: u32 = 4_096;
 /// A peer that is silent this long is asked for a sign of life.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 

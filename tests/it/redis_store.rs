@@ -393,6 +393,7 @@ fn all_or_nothing_holds_over_algorithms() {
 /// otherwise: the same tests again, in a process that tells them so.
 #[test]
 fn all_that_holds_behind_a_proxy_holds_here() {
+    let _alone = rk_load::alone();
     let redis = Redis::start();
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args([
@@ -417,4 +418,27 @@ fn all_that_holds_behind_a_proxy_holds_here() {
         text.contains("test result: ok. 24 passed"),
         "not all of them ran:\n{text}"
     );
+}
+
+/// A measured cost on a limit that is counted on a share, or denied unseen, once made the metrics run over.
+#[test]
+fn records_are_counted_without_redis_too() {
+    let dir = support::policies(&[("d.yaml", POLICY)]);
+    let settings = [("REDIS_URL", "127.0.0.1:1"), ("RATEKEEPER_INSTANCES", "2")];
+    let service = Service::start(dir.path(), &settings);
+    for key in ["sliding", "closed", "open", "local"] {
+        let json = format!(
+            r#"{{"domain":"d","descriptors":[{{"entries":[{{"key":"{key}","value":"r"}}],"hitsAddend":"15"}}]}}"#
+        );
+        for _ in 0..3 {
+            let status = service.ask(&json).status;
+            assert!(status == 200 || status == 429, "{key}: {status}");
+        }
+    }
+    let page = service.get("/metrics").body;
+    let counts = page.lines().filter(|line| line.starts_with("ratekeeper_limit_"));
+    let largest = counts
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .max();
+    assert!(largest.is_some_and(|count| (1..1_000).contains(&count)), "{page}");
 }

@@ -435,3 +435,49 @@ fn old_limits_keep_answering_beside_every_malformed_file() {
     }
     assert!(refused >= 60, "only {refused} of them are errors");
 }
+
+/// A file that can't be read at all may hold any domain: what is not known is not let through as if nobody limited it.
+#[test]
+fn an_unreadable_file_leaves_no_domain_without_limits() {
+    let unreadable = SourceFile {
+        path: "a.yaml".into(),
+        content: Err("permission denied".to_owned()),
+    };
+    let good = SourceFile {
+        path: "b.yaml".into(),
+        content: Ok(policy("b", 2)),
+    };
+    let mut loader = loader(false);
+    let loaded = loader.load(&[unreadable, good.clone()]);
+    assert!(matches!(loaded.snapshot.look_up("a"), Lookup::InError));
+    assert!(matches!(loaded.snapshot.look_up("b"), Lookup::Found(_)));
+    let loaded = loader.load(&[good]);
+    assert!(matches!(loaded.snapshot.look_up("a"), Lookup::Unknown));
+}
+
+/// Opening a pipe waits for a writer, and names that are no text can look alike.
+#[test]
+fn pipes_and_odd_names_do_not_stop_a_load() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = support::policies(&[("a.yaml", &policy("a", 1))]);
+    let made = std::process::Command::new("mkfifo")
+        .arg(dir.path().join("pipe"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let service = Service::start(dir.path(), &[]);
+    assert_eq!(limit_in_force(&service, "a"), Some(1));
+    for name in [b"\xfe.yaml", b"\xff.yaml"] {
+        support::write(
+            &dir.path().join(std::ffi::OsStr::from_bytes(name)),
+            &policy("b", 2),
+        );
+    }
+    support::eventually("both are errors", Duration::from_secs(2), || {
+        service
+            .get("/metrics")
+            .body
+            .contains("ratekeeper_policy_files_in_error 2")
+    });
+    assert_eq!(limit_in_force(&service, "a"), Some(1));
+}

@@ -89,6 +89,10 @@ fn list(dir: &Path, bounds: FileBounds, depth: usize, paths: &mut Vec<PathBuf>) 
             Ok(meta) if meta.is_dir() => list(&path, bounds, depth + 1, paths)?,
             // A file that is gone by now is not there; one that can't be read is reported when it is read.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Opening a pipe would wait for somebody to write into it.
+            Ok(meta) if !meta.is_file() => {
+                tracing::warn!(path = %path.display(), "not a regular file, not read")
+            }
             _ => paths.push(path),
         }
         if paths.len() > bounds.files_max {
@@ -102,20 +106,29 @@ fn list(dir: &Path, bounds: FileBounds, depth: usize, paths: &mut Vec<PathBuf>) 
 }
 
 fn read_one(path: &Path, bytes_max: u64) -> SourceFile {
-    let content = (|| {
-        let file = fs::File::open(path).map_err(|error| error.to_string())?;
-        let mut bytes = Vec::new();
-        file.take(bytes_max.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| error.to_string())?;
-        if bytes.len() as u64 > bytes_max {
-            return Err(format!("file is larger than {bytes_max} bytes"));
-        }
-        String::from_utf8(bytes)
-            .map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
-    })();
+    let Some(name) = path.to_str() else {
+        // Two such names can look alike; with their bytes escaped they don't.
+        let content = Err("the file's name is not UTF-8".to_owned());
+        return SourceFile {
+            path: format!("{path:?}").into(),
+            content,
+        };
+    };
     SourceFile {
-        path: path.to_string_lossy().into(),
-        content,
+        path: name.into(),
+        content: text_of(path, bytes_max),
     }
+}
+
+fn text_of(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let file = fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(format!("file is larger than {bytes_max} bytes"));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 /// Reports that come within this time of each other are one.
@@ -92,10 +92,14 @@ impl Watch {
         }
         let poke = self.poke.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is no change, but closing after a write is the end of one.
-            let written = AccessKind::Close(AccessMode::Write);
-            let read = |kind: &EventKind| matches!(kind, EventKind::Access(access) if *access != written);
-            if !event.is_ok_and(|event| read(&event.kind)) {
+            // Reading is no change, and writing is none before the file is closed: half a file may be a valid one.
+            let closed = AccessKind::Close(AccessMode::Write);
+            let passed_over = |kind: &EventKind| match kind {
+                EventKind::Access(access) => *access != closed,
+                EventKind::Modify(ModifyKind::Data(_)) => true,
+                _ => false,
+            };
+            if !event.is_ok_and(|event| passed_over(&event.kind)) {
                 poke.poke();
             }
         });

@@ -11,6 +11,8 @@ use crate::limiter::Micros;
 
 /// Failures in a row that open the breaker.
 const FAILURES_MAX: u32 = 5;
+/// Failures closer together than this count as one: the requests of one late call fail together.
+const FAILURE_GAP_US: Micros = 1_500;
 /// How long it stays open at first; doubled after each probe that failed, up to [`OPEN_US_MAX`].
 const OPEN_US: Micros = 50_000;
 /// The longest time without a probe.
@@ -20,6 +22,7 @@ const OPEN_US_MAX: Micros = 400_000;
 #[derive(Debug, Default)]
 pub struct Breaker {
     failures: AtomicU32,
+    last_failure: AtomicU64,
     /// When the next probe may go; 0 while closed.
     open_until: AtomicU64,
     open_for: AtomicU64,
@@ -69,6 +72,16 @@ impl Breaker {
         self.opened.load(Ordering::Relaxed)
     }
 
+    /// Whether that is one too many.
+    fn count_failure(&self, now: Micros) -> bool {
+        let last = self.last_failure.load(Ordering::Relaxed);
+        if now.abs_diff(last) < FAILURE_GAP_US {
+            return false;
+        }
+        self.last_failure.store(now, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX
+    }
+
     fn open(&self, now: Micros, open_for: Micros) {
         self.open_for.store(open_for, Ordering::Relaxed);
         if self.open_until.swap(now + open_for, Ordering::AcqRel) == 0 {
@@ -91,7 +104,7 @@ impl Permit<'_> {
         if self.probe {
             let before = breaker.open_for.load(Ordering::Relaxed);
             breaker.open(now, (before * 2).clamp(OPEN_US, OPEN_US_MAX));
-        } else if breaker.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX && !breaker.is_open() {
+        } else if breaker.count_failure(now) && !breaker.is_open() {
             breaker.open(now, OPEN_US);
         }
     }
@@ -109,30 +122,43 @@ impl Drop for Permit<'_> {
 mod tests {
     use super::*;
 
-    fn fail(breaker: &Breaker, now: Micros, times: u32) {
+    /// Fails so often, and returns the time of the last one.
+    fn fail(breaker: &Breaker, from: Micros, times: u32) -> Micros {
+        let mut now = from;
         for _ in 0..times {
+            now += FAILURE_GAP_US;
             breaker.admit(now).expect("admitted").failed(now);
         }
+        now
+    }
+
+    #[test]
+    fn the_requests_of_one_late_call_are_one_failure() {
+        let breaker = Breaker::default();
+        for _ in 0..100 {
+            breaker.admit(9_000).expect("closed").failed(9_000);
+        }
+        assert!(!breaker.is_open());
     }
 
     #[test]
     fn failures_in_a_row_open_it_and_single_ones_do_not() {
         let breaker = Breaker::default();
+        let mut now = 1;
         for _ in 0..10 {
-            fail(&breaker, 1, FAILURES_MAX - 1);
-            breaker.admit(1).expect("closed").succeeded();
+            now = fail(&breaker, now, FAILURES_MAX - 1);
+            breaker.admit(now).expect("closed").succeeded();
         }
         assert!(!breaker.is_open());
-        fail(&breaker, 1, FAILURES_MAX);
-        assert!(breaker.is_open() && breaker.admit(1).is_none());
+        now = fail(&breaker, now, FAILURES_MAX);
+        assert!(breaker.is_open() && breaker.admit(now).is_none());
         assert_eq!(breaker.opened(), 1);
     }
 
     #[test]
     fn one_probe_at_a_time_decides() {
         let breaker = Breaker::default();
-        fail(&breaker, 1, FAILURES_MAX);
-        let later = 1 + OPEN_US;
+        let later = fail(&breaker, 1, FAILURES_MAX) + OPEN_US;
         let probe = breaker.admit(later).expect("a probe is due");
         assert!(breaker.admit(later).is_none(), "there is one already");
         probe.failed(later);
@@ -149,8 +175,7 @@ mod tests {
     #[test]
     fn the_pause_is_bounded() {
         let breaker = Breaker::default();
-        fail(&breaker, 1, FAILURES_MAX);
-        let mut now = 1;
+        let mut now = fail(&breaker, 1, FAILURES_MAX);
         for _ in 0..20 {
             now += OPEN_US_MAX;
             breaker.admit(now).expect("a probe is due").failed(now);

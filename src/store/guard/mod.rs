@@ -21,6 +21,9 @@ use super::{Batch, Keys, Step, Store};
 use crate::clock::Clock;
 use crate::limiter::{Charge, Micros, Outcome, Prior, Verdict};
 
+/// Timers are of a millisecond: who can wait for less is not kept waiting.
+const BUDGET_US_MIN: Micros = 1_000;
+
 /// What a store is asked: a batch without what only its request needs. Shared, so that a request that stops waiting still has
 /// it.
 #[derive(Debug, Default)]
@@ -185,6 +188,10 @@ impl<R: Remote> Guarded<R> {
 
 impl<R: Remote> Store for Guarded<R> {
     fn decide<'a>(&'a self, batch: &'a mut Batch) -> Step<'a> {
+        if batch.budget_us.is_some_and(|budget| budget < BUDGET_US_MIN) {
+            self.decide_without(batch, Reason::Timeout);
+            return Step::Done;
+        }
         let Some(permit) = self.breaker.admit(batch.now) else {
             self.decide_without(batch, Reason::Breaker);
             return Step::Done;

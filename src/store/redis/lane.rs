@@ -263,7 +263,7 @@ fn decided(decision: Option<Decision<'_>>) -> Result<Decided, StoreError> {
         }),
         Some(Decision::TooLate) => Err(StoreError::Timeout),
         Some(Decision::NotOurs { key }) => {
-            tracing::warn!(key, "a key of ours holds something else");
+            tracing::debug!(key, "a key of ours holds something else");
             Err(StoreError::Key)
         }
         None => Err(StoreError::Server("no answer for the request".to_owned())),

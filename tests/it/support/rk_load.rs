@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -41,9 +41,18 @@ pub struct Report {
     pub success: bool,
 }
 
+/// Loads want the machine for themselves: one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Keeps other loads from starting.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A run under way; `finish` waits for it.
 #[derive(Debug)]
 pub struct Run {
+    _alone: MutexGuard<'static, ()>,
     child: Option<std::process::Child>,
     dir: tempfile::TempDir,
 }
@@ -55,6 +64,7 @@ pub fn prepare() {
 
 /// Starts a run with these arguments.
 pub fn start(targets: &[u16], arguments: &[&str]) -> Run {
+    let alone = alone();
     let dir = tempfile::tempdir().expect("no temporary directory");
     let mut command = Command::new(&*BINARY);
     for port in targets {
@@ -70,6 +80,7 @@ pub fn start(targets: &[u16], arguments: &[&str]) -> Run {
         .stderr(Stdio::inherit());
     let child = command.spawn().expect("can't start rk-load");
     Run {
+        _alone: alone,
         child: Some(child),
         dir,
     }

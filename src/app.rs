@@ -152,6 +152,7 @@ impl App {
 
         signals.wait_for_end(&reload).await;
         self.drain(&stop_sender, workers.threads).await;
+        self.stores.leave().await;
         reload.stop();
         // It ends by itself after the load it is at; nothing waits for that.
         drop(reloader);
@@ -172,6 +173,7 @@ impl App {
         let threads = options::threads(&self.settings);
         // This thread serves the JSON door.
         self.stores.attach(threads);
+        self.stores.count_instances();
         for index in 0..threads {
             let services = Services {
                 rate_limit: self.service.clone(),

@@ -1,15 +1,15 @@
 //! Which stores there are: the one place that names them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::clock::Clock;
 use crate::settings::{self, Settings};
-use crate::store::guard::{Guarded, Share};
+use crate::store::guard::{Guarded, Instances, Share};
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::address::Address;
-use crate::store::redis::{RedisOptions, RedisStore};
+use crate::store::redis::{Heart, RedisOptions, RedisStore};
 use crate::store::{Store, WhenFull};
 use crate::telemetry::{RedisObserved, Telemetry};
 
@@ -29,7 +29,16 @@ enum Kept {
     Redis {
         redis: Arc<RedisStore>,
         guarded: Arc<Guarded<RedisStore>>,
+        counting: Arc<Counting>,
     },
+}
+
+/// Counts the instances once it has begun.
+#[derive(Debug)]
+struct Counting {
+    key: String,
+    instances: Arc<Instances>,
+    heart: OnceLock<Heart>,
 }
 
 impl Stores {
@@ -68,13 +77,23 @@ impl Stores {
             connect_timeout: redis.timeout,
         };
         let redis = Arc::new(RedisStore::new(options, clock.clone()));
-        let share = Share::new(settings.memory.max_keys, settings.instances);
+        let prefix = settings.redis.key_prefix.as_deref().unwrap_or_default();
+        let counting = Counting {
+            key: format!("{prefix}instances"),
+            instances: Arc::new(Instances::set_to(settings.instances)),
+            heart: OnceLock::new(),
+        };
+        let share = Share::new(settings.memory.max_keys, Arc::clone(&counting.instances));
         let op_timeout = settings.redis.op_timeout;
         let guarded = Arc::new(Guarded::new(Arc::clone(&redis), share, clock.clone(), op_timeout));
         Ok(Self {
             shared: Arc::clone(&guarded) as Arc<dyn Store>,
             local,
-            kept: Kept::Redis { redis, guarded },
+            kept: Kept::Redis {
+                redis,
+                guarded,
+                counting: Arc::new(counting),
+            },
         })
     }
 
@@ -84,6 +103,27 @@ impl Stores {
             && let Err(error) = redis.attach(thread)
         {
             tracing::error!(%error, "redis can't be used");
+        }
+    }
+
+    /// Starts to count the instances that share the limits, on the current runtime.
+    pub fn count_instances(&self) {
+        let Kept::Redis { redis, counting, .. } = &self.kept else {
+            return;
+        };
+        match redis.count_instances(counting.key.clone(), Arc::clone(&counting.instances)) {
+            // It is called once.
+            Ok(heart) => drop(counting.heart.set(heart)),
+            Err(error) => tracing::error!(%error, "instances can't be counted"),
+        }
+    }
+
+    /// Tells the other instances that this one ends.
+    pub async fn leave(&self) {
+        if let Kept::Redis { counting, .. } = &self.kept
+            && let Some(heart) = counting.heart.get()
+        {
+            heart.leave().await;
         }
     }
 
@@ -116,7 +156,7 @@ impl Stores {
                     count(&stats.overflowed),
                 );
             }
-            Kept::Redis { redis, guarded } => {
+            Kept::Redis { redis, guarded, .. } => {
                 let (stats, (open, opened)) = (redis.stats(), guarded.breaker());
                 telemetry.redis(&RedisObserved {
                     without: guarded.without_store().collect(),
@@ -128,6 +168,7 @@ impl Stores {
                     connected: count(&stats.connected),
                     open,
                     opened,
+                    instances: guarded.instances().count,
                 });
             }
         }

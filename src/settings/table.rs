@@ -241,7 +241,7 @@ pub static GROUPS: &[Group] = &[
         set("default.on_store_error", Kind::Choice(ON_STORE_ERROR), "local",
             "while Redis is away: local counts on this instance's share, allow and deny do not count"),
         set("instances", Kind::Integer(1, 100_000), "1",
-            "instances that share the limits; each one's share while Redis is away is one of so many"),
+            "instances that share the limits, until they have counted each other in Redis; each one's share while Redis is away is one of so many"),
         set("memory.max_keys", Kind::Integer(1, 1_000_000_000), "4_000_000", "counters in memory"),
         set("memory.when_full", Kind::Choice(WHEN_FULL), "evict",
             "beyond that: evict drops the least recently used, overflow shares one counter a rule"),

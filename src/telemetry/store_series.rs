@@ -11,6 +11,7 @@ const DISCONNECTS: &str = "ratekeeper_redis_disconnects_total";
 const CONNECTED: &str = "ratekeeper_redis_connections";
 const OPEN: &str = "ratekeeper_redis_breaker_open";
 const OPENED: &str = "ratekeeper_redis_breaker_opened_total";
+const INSTANCES: &str = "ratekeeper_instances";
 
 pub(super) fn describe() {
     describe_counter!(
@@ -38,6 +39,7 @@ pub(super) fn describe() {
         "1 while the breaker keeps requests from the store"
     );
     describe_counter!(OPENED, Unit::Count, "How often the breaker opened");
+    describe_gauge!(INSTANCES, Unit::Count, "Instances that share the limits");
 }
 
 /// What the shared store did since the start.
@@ -61,6 +63,8 @@ pub struct RedisObserved {
     pub open: bool,
     /// How often it opened.
     pub opened: u64,
+    /// Instances that share the limits, as far as this one knows.
+    pub instances: u32,
 }
 
 /// Metrics of the shared store. They are there only when it is.
@@ -87,5 +91,6 @@ impl RedisSeries {
         gauge!(CONNECTED).set(it.connected as f64);
         gauge!(OPEN).set(if it.open { 1.0 } else { 0.0 });
         counter!(OPENED).absolute(it.opened);
+        gauge!(INSTANCES).set(f64::from(it.instances));
     }
 }

@@ -463,7 +463,7 @@ fn a_server_without_the_script_says_so_and_has_done_nothing() {
 }
 
 /// What an access-control list has to allow: `lua/README.md` says the same.
-const COMMANDS: &str =
+pub const COMMANDS: &str =
     "+evalsha +script|load +time +zrange +zcount +zcard +zadd +zrem +zremrangebyrank +get +set +del +pexpire";
 
 #[test]

@@ -26,6 +26,7 @@ mod lua_equals_rust;
 mod lua_redis;
 mod memory_store;
 mod policy_files;
+mod redis_instances;
 mod redis_store;
 mod reference_counting;
 mod reference_matching;

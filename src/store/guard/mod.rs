@@ -9,6 +9,7 @@
 //! A call that was given up is never sent again, and carries a not-after so that the store does not run it later.
 
 mod breaker;
+mod instances;
 mod share;
 
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use self::breaker::Breaker;
-pub use self::share::Share;
+pub use self::instances::{Instances, Membership, Source, View};
+pub use self::share::{Share, share_of};
 use super::{Batch, Keys, Step, Store};
 use crate::clock::Clock;
 use crate::limiter::{Charge, Micros, Outcome, Prior, Verdict};
@@ -175,6 +177,12 @@ impl<R: Remote> Guarded<R> {
         (self.breaker.is_open(), self.breaker.opened())
     }
 
+    /// How many instances share the limits, as far as this one knows.
+    #[must_use]
+    pub fn instances(&self) -> View {
+        self.share.instances()
+    }
+
     /// Removes shares that have run out.
     pub fn sweep_part(&self, now: Micros) {
         self.share.sweep_part(now);
@@ -237,6 +245,6 @@ impl<R: Remote> Store for Guarded<R> {
             (true, true) => "away, limits are counted on shares",
             (true, false) => "in use",
         };
-        format!("redis, {state}")
+        format!("redis, {state}; {}", self.share.instances())
     }
 }

@@ -1,9 +1,16 @@
 //! Decisions without the store: each limit by its own rule, counted on this instance's share of it.
 //!
-//! With n instances, each may admit ⌊L/n⌋ of a limit of L by itself, so together they never admit more than L in a window while
-//! the store is away. In a window that spans its loss or its return, the bound is L from the store plus L from the shares.
+//! With n instances, each may admit ⌊L/n⌋ of a limit of L by itself, and of what is left over L mod n instances one more each, which
+//! ones being different from key to key. So together they admit L in a window while the store is away, and never more. In a
+//! window that spans its loss or its return, the bound is L from the store plus L from the shares.
 //! Shares are counted in a memory store that is kept, so that several short outages within a window do not each get one.
 
+use std::hash::Hasher as _;
+use std::sync::Arc;
+
+use siphasher::sip::SipHasher13;
+
+use super::instances::{Instances, View};
 use crate::limiter::{Charge, Limit, Micros, Mode, OnStoreError, Verdict};
 use crate::store::memory::MemoryStore;
 use crate::store::{Batch, WhenFull};
@@ -15,17 +22,23 @@ const UNKNOWN_WAIT_US: Micros = 1_000_000;
 #[derive(Debug)]
 pub struct Share {
     counters: MemoryStore,
-    instances: u32,
+    instances: Arc<Instances>,
 }
 
 impl Share {
-    /// The shares of one of `instances` instances (at least 1), for at most `keys_max` counters.
+    /// The shares of one of `instances`, for at most `keys_max` counters.
     #[must_use]
-    pub fn new(keys_max: usize, instances: u32) -> Self {
+    pub fn new(keys_max: usize, instances: Arc<Instances>) -> Self {
         Self {
             counters: MemoryStore::new(keys_max, WhenFull::Evict),
-            instances: instances.max(1),
+            instances,
         }
+    }
+
+    /// How many instances share the limits, as far as this one knows.
+    #[must_use]
+    pub fn instances(&self) -> View {
+        self.instances.view()
     }
 
     /// Decides a batch without the store.
@@ -36,9 +49,14 @@ impl Share {
             ..Batch::default()
         };
         std::mem::swap(&mut counted.keys, &mut batch.keys);
+        // All of a request by one view: it may change meanwhile.
+        let view = self.instances.view();
         for (at, charge) in batch.charges.iter().enumerate() {
             match batch.on_store_error(at) {
-                OnStoreError::Local => counted.charges.push(self.share_of(charge)),
+                OnStoreError::Local => {
+                    let key = counted.keys.get(charge.counter);
+                    counted.charges.push(charge_of(charge, view, key));
+                }
                 OnStoreError::Allow if charge.quota => counted.prior.quota_limits += 1,
                 OnStoreError::Allow => {}
                 OnStoreError::Deny if charge.mode == Mode::Refund || charge.shadow => {}
@@ -67,15 +85,34 @@ impl Share {
     pub fn sweep_part(&self, now: Micros) {
         self.counters.sweep_part(now);
     }
+}
 
-    fn share_of(&self, charge: &Charge) -> Charge {
-        let limit = &charge.limit;
-        let (requests, burst) = (limit.requests() / self.instances, limit.burst() / self.instances);
-        Charge {
-            limit: Limit::new(limit.algorithm(), requests, limit.window_us(), Some(burst)),
-            ..*charge
-        }
+fn charge_of(charge: &Charge, view: View, key: &str) -> Charge {
+    let (limit, key_hash) = (&charge.limit, hash(key));
+    let share = |of: u32| share_of(of, view.count, view.rank, key_hash);
+    let (requests, burst) = (share(limit.requests()), share(limit.burst()));
+    Charge {
+        limit: Limit::new(limit.algorithm(), requests, limit.window_us(), Some(burst)),
+        ..*charge
     }
+}
+
+/// The share of `limit` that the instance of this `rank` (below `count`) has of a key; without a rank what each of them has at
+/// least. The shares of all ranks add up to `limit`.
+#[must_use]
+pub fn share_of(limit: u32, count: u32, rank: Option<u32>, key_hash: u64) -> u32 {
+    let count = count.max(1);
+    let (each, left) = (limit / count, limit % count);
+    // Another instance is the first for another key; else small limits would all be with the same few.
+    let place = |rank: u32| (u64::from(rank) + key_hash % u64::from(count)) % u64::from(count);
+    each + u32::from(rank.is_some_and(|rank| place(rank) < left.into()))
+}
+
+/// Alike on all instances, of whatever version and machine: no seed.
+fn hash(key: &str) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(key.as_bytes());
+    hasher.finish()
 }
 
 /// A verdict on a counter that nobody knows.

@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod call;
+mod heart;
 mod lane;
 mod link;
 pub mod script;
@@ -23,9 +24,10 @@ use std::time::Duration;
 use redis::ConnectionInfo;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::heart::Heart;
 use self::lane::Job;
 use self::time::RedisTime;
-use super::guard::{Asked, Decided, Remote, StoreError};
+use super::guard::{Asked, Decided, Instances, Remote, StoreError};
 use crate::clock::Clock;
 use crate::limiter::Micros;
 
@@ -123,6 +125,15 @@ impl RedisStore {
         // A thread that attaches twice keeps its first lanes.
         let _ = self.threads[thread].set(lanes.into());
         Ok(())
+    }
+
+    /// Starts to count the instances on the list `key`, on the current runtime, and to note in `instances` what comes of it.
+    ///
+    /// # Errors
+    /// Options that the client library refuses.
+    pub fn count_instances(&self, key: String, instances: Arc<Instances>) -> Result<Heart, StoreError> {
+        let link = link::Link::new(&self.context.options)?;
+        Ok(Heart::start(link, Arc::clone(&self.context), key, instances))
     }
 
     /// What happened since the start.

@@ -27,6 +27,7 @@ mod lua_redis;
 mod memory_store;
 mod policy_files;
 mod redis_store;
+mod redis_tls;
 mod reference_counting;
 mod reference_matching;
 mod reference_oracle;

@@ -10,9 +10,11 @@
 
 pub mod address;
 pub mod call;
+mod connect_error;
 mod lane;
 mod link;
 pub mod script;
+pub mod server;
 mod time;
 
 use std::cell::Cell;
@@ -20,10 +22,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use redis::ConnectionInfo;
 use tokio::sync::{mpsc, oneshot};
 
 use self::lane::Job;
+use self::server::Server;
 use self::time::RedisTime;
 use super::guard::{Asked, Decided, Remote, StoreError};
 use crate::clock::Clock;
@@ -41,7 +43,7 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     /// The server.
-    pub server: ConnectionInfo,
+    pub server: Server,
     /// Threads that will [`RedisStore::attach`].
     pub threads: usize,
     /// Connections a thread, at least 1.
@@ -107,22 +109,18 @@ impl RedisStore {
     }
 
     /// Starts the lanes of the current thread, the `thread`th, on its runtime. They end with the runtime.
-    ///
-    /// # Errors
-    /// Options that the client library refuses.
-    pub fn attach(&self, thread: usize) -> Result<(), StoreError> {
+    pub fn attach(&self, thread: usize) {
         let thread = thread % self.threads.len();
         THREAD.set(thread);
         let mut lanes = Vec::new();
         for _ in 0..self.context.options.connections.max(1) {
             let (sender, jobs) = mpsc::channel(QUEUE_MAX);
-            let link = link::Link::new(&self.context.options)?;
+            let link = link::Link::new(&self.context.options);
             tokio::spawn(lane::run(link, jobs, Arc::clone(&self.context)));
             lanes.push(sender);
         }
         // A thread that attaches twice keeps its first lanes.
         let _ = self.threads[thread].set(lanes.into());
-        Ok(())
     }
 
     /// What happened since the start.

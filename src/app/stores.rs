@@ -9,6 +9,7 @@ use crate::store::guard::{Guarded, Instances, Share};
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::address::Address;
+use crate::store::redis::server::{Server, TlsFiles};
 use crate::store::redis::{Heart, RedisOptions, RedisStore};
 use crate::store::{Store, WhenFull};
 use crate::telemetry::{RedisObserved, Telemetry};
@@ -43,7 +44,7 @@ struct Counting {
 
 impl Stores {
     /// # Errors
-    /// An address of Redis that is none.
+    /// An address of Redis that is none; a file with its credentials that can't be used.
     pub fn new(settings: &Settings, clock: &Clock, threads: usize) -> anyhow::Result<Self> {
         let local = Arc::new(LocalStore::new(settings.local.max_keys, clock.now_us()));
         let Some(url) = &settings.redis.url else {
@@ -59,17 +60,11 @@ impl Stores {
             });
         };
         let redis = &settings.redis;
-        let address = Address {
-            url: url.expose().to_owned(),
-            socket_type: redis.socket_type.clone(),
-            auth: redis
-                .auth
-                .as_ref()
-                .map(|auth| auth.expose().to_owned())
-                .unwrap_or_default(),
-        };
+        let server = server(url, redis);
+        // Read once here only to refuse a bad address or a bad file at the start: each connection reads them again.
+        server.connection_info()?;
         let options = RedisOptions {
-            server: address.parse()?,
+            server,
             // One more for the thread of the JSON door.
             threads: threads + 1,
             connections: redis.pool_size.div_ceil(threads).max(1),
@@ -99,10 +94,8 @@ impl Stores {
 
     /// Prepares the current thread, the `thread`th, on its runtime.
     pub fn attach(&self, thread: usize) {
-        if let Kept::Redis { redis, .. } = &self.kept
-            && let Err(error) = redis.attach(thread)
-        {
-            tracing::error!(%error, "redis can't be used");
+        if let Kept::Redis { redis, .. } = &self.kept {
+            redis.attach(thread);
         }
     }
 
@@ -111,11 +104,9 @@ impl Stores {
         let Kept::Redis { redis, counting, .. } = &self.kept else {
             return;
         };
-        match redis.count_instances(counting.key.clone(), Arc::clone(&counting.instances)) {
-            // It is called once.
-            Ok(heart) => drop(counting.heart.set(heart)),
-            Err(error) => tracing::error!(%error, "instances can't be counted"),
-        }
+        let heart = redis.count_instances(counting.key.clone(), Arc::clone(&counting.instances));
+        // It is called once.
+        drop(counting.heart.set(heart));
     }
 
     /// Tells the other instances that this one ends.
@@ -172,5 +163,25 @@ impl Stores {
                 });
             }
         }
+    }
+}
+
+/// Where Redis is, and where its credentials are.
+fn server(url: &settings::Secret, redis: &settings::Redis) -> Server {
+    let auth = redis.auth.as_ref().map(settings::Secret::expose);
+    let tls = &redis.tls;
+    Server {
+        address: Address {
+            url: url.expose().to_owned(),
+            socket_type: redis.socket_type.clone(),
+            auth: auth.unwrap_or_default().to_owned(),
+            tls: tls.enabled,
+        },
+        auth_file: redis.auth_file.clone(),
+        tls: TlsFiles {
+            ca: tls.cacert.clone(),
+            client: tls.client_cert.clone().zip(tls.client_key.clone()),
+            skip_hostname: tls.skip_hostname_verification,
+        },
     }
 }

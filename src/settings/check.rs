@@ -25,6 +25,21 @@ pub(super) fn check(settings: &Settings, origins: &BTreeMap<&'static str, Origin
             "a prefix with braces would move Redis Cluster's slot tag",
         ));
     }
+    let tls = &settings.redis.tls;
+    if tls.client_cert.is_some() != tls.client_key.is_some() {
+        let (set, reason) = if tls.client_cert.is_some() {
+            (
+                "redis.tls.client_cert",
+                "a client certificate needs its key in redis.tls.client_key",
+            )
+        } else {
+            (
+                "redis.tls.client_key",
+                "a client's key needs its certificate in redis.tls.client_cert",
+            )
+        };
+        problems.push(refuse(set, reason));
+    }
     let tls = &settings.grpc.tls;
     if tls.enabled {
         if tls.cert.is_none() {

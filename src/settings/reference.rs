@@ -49,14 +49,6 @@ pub static PINNED: &[Pinned] = &[
             ("CLUSTER", "CLUSTER is not supported yet: use a single server"),
         ],
     },
-    Pinned {
-        name: "REDIS_TLS",
-        accepted: &["false", "0", "f", "F", "FALSE", "False", ""],
-        refused: &[(
-            "true",
-            "TLS to Redis is not supported yet, and going on without it would show the password",
-        )],
-    },
 ];
 
 /// Variables that may be set to anything without a word, because what they ask for happens anyway.
@@ -99,12 +91,7 @@ pub static UNSUPPORTED: &[(&str, Option<&str>)] = &[
     ("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", Some("false")),
     ("LIMIT_ALL_DESCRIPTORS_HEADERS_ENABLED", Some("false")),
     ("DESCRIPTOR_KEY_CONFIG", None),
-    ("REDIS_AUTH_FILE", None),
     ("REDIS_AWS_IAM_AUTH", Some("false")),
-    ("REDIS_TLS_CLIENT_CERT", None),
-    ("REDIS_TLS_CLIENT_KEY", None),
-    ("REDIS_TLS_CACERT", None),
-    ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", Some("false")),
     ("REDIS_PIPELINE_WINDOW", None),
     ("REDIS_PIPELINE_LIMIT", None),
     ("REDIS_CLUSTER_PIPELINE_PARALLELISM", None),

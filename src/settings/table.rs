@@ -222,12 +222,27 @@ pub static GROUPS: &[Group] = &[
     ]},
     Group { heading: "Counters", settings: &[
         set("redis.url", Kind::Text, "",
-            "host:port, a socket's path, redis:// or unix://; unset, counters live in memory")
+            "host:port, a socket's path, redis://, rediss:// or unix://; unset, counters live in memory")
             .reference("REDIS_URL").secret(),
         set("redis.socket_type", Kind::Choice(SOCKETS), "",
             "tcp or unix, where redis.url does not say; unset, it is what the URL looks like")
             .reference("REDIS_SOCKET_TYPE"),
         set("redis.auth", Kind::Text, "", "password, or user:password").reference("REDIS_AUTH").secret(),
+        set("redis.auth_file", Kind::Path, "",
+            "file whose first line is such, in place of redis.auth; read again for each connection")
+            .reference("REDIS_AUTH_FILE"),
+        set("redis.tls.enabled", Kind::Bool, "false", "use TLS, also where redis.url is not rediss://")
+            .reference("REDIS_TLS"),
+        set("redis.tls.cacert", Kind::Path, "",
+            "PEM file with the authorities of the server's certificate; unset, the system's")
+            .reference("REDIS_TLS_CACERT"),
+        set("redis.tls.client_cert", Kind::Path, "", "PEM file with the certificate to show to the server")
+            .reference("REDIS_TLS_CLIENT_CERT"),
+        set("redis.tls.client_key", Kind::Path, "", "PEM file with its private key")
+            .reference("REDIS_TLS_CLIENT_KEY"),
+        set("redis.tls.skip_hostname_verification", Kind::Bool, "false",
+            "take a certificate that is for another host, if its authority is right")
+            .reference("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION"),
         set("redis.pool_size", Kind::Integer(0, 1_024), "0",
             "connections that serving threads share out, each at least one; the JSON port has one more. 0 is one a thread")
             .reference("REDIS_POOL_SIZE"),

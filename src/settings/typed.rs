@@ -270,6 +270,10 @@ pub struct Redis {
     pub socket_type: String,
     /// Password, or user and password with a colon between.
     pub auth: Option<Secret>,
+    /// A file whose first line is such; it wins over `auth`.
+    pub auth_file: Option<PathBuf>,
+    /// TLS to it.
+    pub tls: RedisTls,
     /// Connections in all; 0 is one a thread.
     pub pool_size: usize,
     /// Longest wait of a request.
@@ -280,6 +284,22 @@ pub struct Redis {
     pub timeout: Duration,
     /// What all keys begin with.
     pub key_prefix: Option<String>,
+}
+
+/// TLS to the shared store. `client_cert` and `client_key` are set both or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisTls {
+    /// Whether to use TLS; a `rediss://` address asks for it, too.
+    pub enabled: bool,
+    /// PEM file with the authorities of the server's certificate; `None`: the system's.
+    pub cacert: Option<PathBuf>,
+    /// PEM file with the certificate that is shown to the server.
+    pub client_cert: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub client_key: Option<PathBuf>,
+    /// Whether the certificate may be for another host.
+    pub skip_hostname_verification: bool,
 }
 
 /// Text that may hold a password: it has to be asked for by name, and no `Debug` output shows it.

@@ -28,6 +28,7 @@ mod memory_store;
 mod policy_files;
 mod redis_instances;
 mod redis_store;
+mod redis_tls;
 mod reference_counting;
 mod reference_matching;
 mod reference_oracle;

@@ -4,38 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ratekeeper::wire::tls::{Tls, TlsFiles};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::KeyPair;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-/// A certificate authority of its own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Writes `<name>.crt` and `<name>.key` for a host of that name.
-    fn issue(&self, dir: &Path, name: &str, host: &str) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![host.to_owned()])
-            .unwrap()
-            .signed_by(&key, &self.0)
-            .unwrap();
-        std::fs::write(dir.join(format!("{name}.crt")), certificate.pem()).unwrap();
-        std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-
-    fn write(&self, dir: &Path, name: &str) {
-        std::fs::write(dir.join(name), self.0.pem()).unwrap();
-    }
-}
+use crate::support::authority::Authority;
 
 fn client(dir: &Path, authority: &str, own: Option<&str>) -> TlsConnector {
     let mut roots = RootCertStore::empty();

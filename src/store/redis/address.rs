@@ -8,12 +8,14 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnec
 /// What settings say of a server.
 #[derive(Clone, Default)]
 pub struct Address {
-    /// `host:port`, a path, `redis://…` or `unix://…`.
+    /// `host:port`, a path, `redis://…`, `rediss://…` or `unix://…`.
     pub url: String,
     /// `tcp` or `unix`; empty: what the URL looks like.
     pub socket_type: String,
     /// `password` or `user:password`; empty for none.
     pub auth: String,
+    /// Whether to use TLS, also where the URL does not say so.
+    pub tls: bool,
 }
 
 impl std::fmt::Debug for Address {
@@ -26,11 +28,14 @@ impl std::fmt::Debug for Address {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// There is no host, or no port that is a number.
-    #[error("redis url: neither host:port, a path, redis:// nor unix://")]
+    #[error("redis url: neither host:port, a path, redis://, rediss:// nor unix://")]
     Malformed,
-    /// Encryption is asked for.
-    #[error("redis url: rediss:// is not supported yet")]
+    /// TLS is asked for on a unix socket.
+    #[error("redis url: no tls on a unix socket")]
     Tls,
+    /// The URL asks for certificates not to be checked.
+    #[error("redis url: #insecure is not supported, name the authority of the certificate instead")]
+    Insecure,
     /// The client library does not take the URL.
     #[error("redis url: {0}")]
     Url(String),
@@ -46,9 +51,6 @@ impl Address {
     /// Anything that can't be an address.
     pub fn parse(&self) -> Result<ConnectionInfo, AddressError> {
         let url = self.url.trim();
-        if url.starts_with("rediss://") {
-            return Err(AddressError::Tls);
-        }
         let info = if url.contains("://") {
             url.into_connection_info()
                 .map_err(|error| AddressError::Url(error.kind_text()))?
@@ -62,9 +64,32 @@ impl Address {
             addr.into_connection_info()
                 .map_err(|error| AddressError::Url(error.kind_text()))?
         };
+        let addr = self.encrypted(info.addr().clone())?;
         let settings = self.authenticated(info.redis_settings().clone());
         let nodelay = TcpSettings::default().set_nodelay(true);
-        Ok(info.set_redis_settings(settings).set_tcp_settings(nodelay))
+        let info = info.set_addr(addr).set_redis_settings(settings);
+        Ok(info.set_tcp_settings(nodelay))
+    }
+
+    /// Whether TLS is asked for.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls || self.url.trim().starts_with("rediss://") || self.url.trim().starts_with("valkeys://")
+    }
+
+    /// With TLS if that is asked for; certificates are added later.
+    fn encrypted(&self, addr: ConnectionAddr) -> Result<ConnectionAddr, AddressError> {
+        match addr {
+            ConnectionAddr::Tcp(host, port) if self.tls => Ok(ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: false,
+                tls_params: None,
+            }),
+            ConnectionAddr::TcpTls { insecure: true, .. } => Err(AddressError::Insecure),
+            ConnectionAddr::Unix(_) if self.tls => Err(AddressError::Tls),
+            other => Ok(other),
+        }
     }
 
     fn authenticated(&self, settings: RedisConnectionInfo) -> RedisConnectionInfo {
@@ -110,6 +135,7 @@ mod tests {
             url: url.to_owned(),
             socket_type: socket_type.to_owned(),
             auth: auth.to_owned(),
+            tls: false,
         }
         .parse()
     }
@@ -136,6 +162,30 @@ mod tests {
     }
 
     #[test]
+    fn tls_comes_by_url_or_by_name() {
+        for (url, tls, expected) in [
+            ("rediss://h:1", false, Ok(true)),
+            ("rediss://h:1", true, Ok(true)),
+            ("redis://h:1", true, Ok(true)),
+            ("h:1", true, Ok(true)),
+            ("h:1", false, Ok(false)),
+            ("/run/r.sock", true, Err(AddressError::Tls)),
+            ("unix:///run/r.sock", true, Err(AddressError::Tls)),
+            ("rediss://h:1#insecure", false, Err(AddressError::Insecure)),
+        ] {
+            let address = Address {
+                url: url.to_owned(),
+                tls,
+                ..Address::default()
+            };
+            let is_tls = |info: ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+            let parsed = address.parse().map(is_tls);
+            assert_eq!(parsed, expected, "{url}");
+            assert!(parsed != Ok(!address.is_tls()), "{url}");
+        }
+    }
+
+    #[test]
     fn passwords_come_alone_or_with_a_user() {
         let settings = |auth: &str| parse("h:1", "tcp", auth).map(|info| info.redis_settings().clone());
         let with = settings("app:s:e:c").expect("an address");
@@ -153,7 +203,7 @@ mod tests {
             ":6379",
             "host:port",
             "redis://user:hunter2@:x",
-            "rediss://h:1",
+            "rediss://h:1#insecure",
         ] {
             let error = parse(url, "", "")
                 .map(|info| info.addr().to_string())

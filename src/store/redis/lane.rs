@@ -21,6 +21,8 @@ use crate::store::guard::{Asked, Decided, StoreError};
 const IDLE: Duration = Duration::from_millis(500);
 /// A call that has no answer for four times a request's longest wait, and for at least this long, will have none.
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
+/// Reasons for an outage that are logged; beyond that it goes on in silence.
+const REASONS_MAX: usize = 8;
 /// Calls under way on one connection; meanwhile requests wait and leave together.
 const CALLS_MAX: usize = 4;
 
@@ -56,7 +58,8 @@ enum After {
 /// Serves jobs until nobody can send any more, connecting and reconnecting as needed.
 pub(super) async fn run(link: Link, mut jobs: mpsc::Receiver<Job>, context: Arc<Context>) {
     let mut pauses = Pauses::default();
-    let mut reported = false;
+    // The reasons that were said of this outage.
+    let mut reported: Vec<String> = Vec::new();
     // At the start requests wait for the connection, each for its own time: a share next to a store that is just not connected
     // yet would admit too much. Later a lost store is known to be lost.
     let mut first = Some(link.connect(&context).await);
@@ -72,7 +75,7 @@ pub(super) async fn run(link: Link, mut jobs: mpsc::Receiver<Job>, context: Arc<
             Ok(connection) => {
                 context.stats.add(|stats| &stats.connects, 1);
                 context.stats.connected.fetch_add(1, Ordering::Relaxed);
-                if std::mem::take(&mut reported) {
+                if !std::mem::take(&mut reported).is_empty() {
                     tracing::info!("redis is back");
                 }
                 pauses.reset();
@@ -84,9 +87,11 @@ pub(super) async fn run(link: Link, mut jobs: mpsc::Receiver<Job>, context: Arc<
                 tracing::warn!("connection to redis lost");
             }
             Err(error) => {
-                // Said once for each outage, not for each attempt.
-                if !std::mem::replace(&mut reported, true) {
-                    tracing::error!(%error, "redis can't be reached");
+                // Each reason is said once for each outage, not for each attempt.
+                let error = error.to_string();
+                if reported.len() < REASONS_MAX && !reported.contains(&error) {
+                    tracing::error!(error, "redis can't be reached");
+                    reported.push(error);
                 }
             }
         }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisResult};
+use redis::{AsyncConnectionConfig, ConnectionInfo, RedisError, RedisResult};
 
+use super::connect_error::ConnectError;
 use super::script::Script;
+use super::server::Server;
 use super::{Context, RedisOptions};
-use crate::store::guard::StoreError;
 
 /// The first pause after a connection was lost or could not be made; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -18,43 +19,64 @@ const PAUSE_MAX: Duration = Duration::from_millis(400);
 /// Makes one connection at a time, by `deadpool`.
 #[derive(Debug)]
 pub(super) struct Link {
-    pool: Pool,
+    server: Server,
+    config: AsyncConnectionConfig,
     connect_timeout: Duration,
 }
 
 impl Link {
-    pub fn new(options: &RedisOptions) -> Result<Self, StoreError> {
+    pub fn new(options: &RedisOptions) -> Self {
         // Waiting is bounded by our own deadlines; the library's bounds only end what we have given up already.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.connect_timeout))
             .set_response_timeout(Some(options.connect_timeout.max(options.op_timeout * 4)));
-        let refused = |error: redis::RedisError| StoreError::Server(error.category().to_owned());
-        let manager = Manager::new_with_config(options.server.clone(), config).map_err(refused)?;
-        let pool = Pool::builder(manager).max_size(1).build();
-        let pool = pool.map_err(|error| StoreError::Server(error.to_string()))?;
-        Ok(Self {
-            pool,
+        Self {
+            server: options.server.clone(),
+            config,
             connect_timeout: options.connect_timeout,
-        })
+        }
     }
 
     /// A new connection that knows the script, and whose server's time is known.
-    pub async fn connect(&self, context: &Context) -> Result<MultiplexedConnection, StoreError> {
+    pub async fn connect(&self, context: &Context) -> Result<MultiplexedConnection, ConnectError> {
         let connecting = async {
-            let pooled = self.pool.get().await.map_err(|error| match error {
-                PoolError::Backend(error) => StoreError::of(&error),
-                other => StoreError::Server(other.to_string()),
-            })?;
-            // Taken out for good: a pooled one would be asked for a sign of life with each use.
-            let mut connection = Connection::take(pooled);
-            let refused = |error: redis::RedisError| StoreError::of(&error);
-            load_scripts(&mut connection).await.map_err(refused)?;
+            let mut connection = self.open().await?;
+            let refused = |error: RedisError| ConnectError::of(&error);
+            // The short command first: to a client that lacks a password the server says so only if it did not send much.
             see_time(&mut connection, context).await.map_err(refused)?;
+            load_scripts(&mut connection).await.map_err(refused)?;
             Ok(connection)
         };
         tokio::time::timeout(self.connect_timeout, connecting)
             .await
-            .unwrap_or(Err(StoreError::Timeout))
+            .unwrap_or(Err(ConnectError::Timeout(self.connect_timeout)))
+    }
+
+    /// A new connection with the credentials as they are now, hence by a manager of its own. Of its server nothing is known yet.
+    pub async fn open(&self) -> Result<MultiplexedConnection, ConnectError> {
+        let refused = |error: RedisError| ConnectError::of(&error);
+        let info = self.connection_info().await?;
+        let manager = Manager::new_with_config(info, self.config.clone()).map_err(refused)?;
+        let pool = Pool::builder(manager).max_size(1).build();
+        let pool = pool.map_err(|error| ConnectError::Refused(error.to_string()))?;
+        let pooled = pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => ConnectError::of(&error),
+            other => ConnectError::Refused(other.to_string()),
+        })?;
+        // Taken out for good: a pooled one would be asked for a sign of life with each use.
+        Ok(Connection::take(pooled))
+    }
+
+    /// Files are read beside the thread's own work.
+    async fn connection_info(&self) -> Result<ConnectionInfo, ConnectError> {
+        if self.server.is_without_files() {
+            return Ok(self.server.connection_info()?);
+        }
+        let server = self.server.clone();
+        match tokio::task::spawn_blocking(move || server.connection_info()).await {
+            Ok(info) => Ok(info?),
+            Err(error) => Err(ConnectError::Refused(error.to_string())),
+        }
     }
 }
 

@@ -10,10 +10,12 @@
 
 pub mod address;
 pub mod call;
+mod connect_error;
 mod heart;
 mod lane;
 mod link;
 pub mod script;
+pub mod server;
 mod time;
 
 use std::cell::Cell;
@@ -21,11 +23,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use redis::ConnectionInfo;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::heart::Heart;
 use self::lane::Job;
+use self::server::Server;
 use self::time::RedisTime;
 use super::guard::{Asked, Decided, Instances, Remote, StoreError};
 use crate::clock::Clock;
@@ -43,7 +45,7 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     /// The server.
-    pub server: ConnectionInfo,
+    pub server: Server,
     /// Threads that will [`RedisStore::attach`].
     pub threads: usize,
     /// Connections a thread, at least 1.
@@ -109,31 +111,24 @@ impl RedisStore {
     }
 
     /// Starts the lanes of the current thread, the `thread`th, on its runtime. They end with the runtime.
-    ///
-    /// # Errors
-    /// Options that the client library refuses.
-    pub fn attach(&self, thread: usize) -> Result<(), StoreError> {
+    pub fn attach(&self, thread: usize) {
         let thread = thread % self.threads.len();
         THREAD.set(thread);
         let mut lanes = Vec::new();
         for _ in 0..self.context.options.connections.max(1) {
             let (sender, jobs) = mpsc::channel(QUEUE_MAX);
-            let link = link::Link::new(&self.context.options)?;
+            let link = link::Link::new(&self.context.options);
             tokio::spawn(lane::run(link, jobs, Arc::clone(&self.context)));
             lanes.push(sender);
         }
         // A thread that attaches twice keeps its first lanes.
         let _ = self.threads[thread].set(lanes.into());
-        Ok(())
     }
 
     /// Starts to count the instances on the list `key`, on the current runtime, and to note in `instances` what comes of it.
-    ///
-    /// # Errors
-    /// Options that the client library refuses.
-    pub fn count_instances(&self, key: String, instances: Arc<Instances>) -> Result<Heart, StoreError> {
-        let link = link::Link::new(&self.context.options)?;
-        Ok(Heart::start(link, Arc::clone(&self.context), key, instances))
+    pub fn count_instances(&self, key: String, instances: Arc<Instances>) -> Heart {
+        let link = link::Link::new(&self.context.options);
+        Heart::start(link, Arc::clone(&self.context), key, instances)
     }
 
     /// What happened since the start.

@@ -74,8 +74,6 @@ fn the_address_of_redis_is_taken_and_its_password_never_shown() {
     assert_eq!(settings_of(&[], &["REDIS_URL="]).redis.url, None);
     let sentinel = error_of(&[], &["REDIS_TYPE=SENTINEL"]);
     assert!(sentinel.contains("not supported yet"), "{sentinel}");
-    let tls = error_of(&[], &["REDIS_TLS=true"]);
-    assert!(tls.contains("would show the password"), "{tls}");
     let prefix = error_of(&[], &["CACHE_KEY_PREFIX=a{b}"]);
     assert!(prefix.contains("slot tag"), "{prefix}");
     for text in [
@@ -121,6 +119,34 @@ fn tls_needs_what_it_promises() {
     );
 }
 
+#[test]
+fn tls_to_redis_is_taken_and_half_a_client_certificate_is_not() {
+    let tls = settings_of(
+        &["--redis-tls-client-key=k.pem"],
+        &[
+            "REDIS_TLS=1",
+            "REDIS_TLS_CACERT=ca.pem",
+            "REDIS_TLS_CLIENT_CERT=c.pem",
+            "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION=true",
+            "REDIS_AUTH_FILE=/run/secrets/redis",
+        ],
+    )
+    .redis;
+    assert_eq!(tls.auth_file.as_deref(), Some(Path::new("/run/secrets/redis")));
+    let tls = tls.tls;
+    assert!(tls.enabled && tls.skip_hostname_verification);
+    let files = [&tls.cacert, &tls.client_cert, &tls.client_key];
+    assert_eq!(
+        files.map(Option::as_deref),
+        ["ca.pem", "c.pem", "k.pem"].map(|name| Some(Path::new(name)))
+    );
+    for (name, other) in [("CERT", "client_key"), ("KEY", "client_cert")] {
+        let error = error_of(&[], &[&format!("REDIS_TLS_CLIENT_{name}=x.pem")]);
+        assert!(error.contains(&format!("REDIS_TLS_CLIENT_{name}")), "{error}");
+        assert!(error.contains(&format!("redis.tls.{other}")), "{error}");
+    }
+}
+
 /// Every name is a setting, pinned to what happens anyway, not needed, or named in the warning.
 #[test]
 fn every_variable_of_the_reference_server_is_known() {
@@ -147,7 +173,7 @@ fn every_variable_of_the_reference_server_is_known() {
     let ours = settings
         .iter()
         // Newer than the list.
-        .filter(|name| **name != "REDIS_OP_TIMEOUT")
+        .filter(|name| !["REDIS_OP_TIMEOUT", "REDIS_AUTH_FILE"].contains(name))
         .find(|name| !REFERENCE.split_whitespace().any(|known| known == **name));
     assert_eq!(
         ours, None,

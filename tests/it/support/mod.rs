@@ -7,6 +7,7 @@
 )]
 
 pub mod audit;
+pub mod authority;
 pub mod envoy;
 pub mod http;
 pub mod load;

@@ -38,6 +38,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("granit_parser", &["policy"]),
     ("config", &["settings"]),
     ("axum", &["admin"]),
+    ("hyper", &["admin"]),
     ("redis", &["store"]),
     ("deadpool_redis", &["store"]),
     ("hashbrown", &["policy", "store"]),

@@ -335,3 +335,85 @@ fn a_unix_socket_serves_and_goes_with_the_process() {
     assert!(service.wait_exit(Duration::from_secs(8)).success());
     assert!(!path.exists());
 }
+
+/// A message as bytes, to send what no generated type can hold.
+#[derive(Default)]
+struct RawCodec;
+
+impl tonic::codec::Codec for RawCodec {
+    type Encode = Vec<u8>;
+    type Decode = RateLimitResponse;
+    type Encoder = RawEncoder;
+    type Decoder =
+        <tonic_prost::ProstCodec<RateLimitResponse, RateLimitResponse> as tonic::codec::Codec>::Decoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        RawEncoder
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        tonic_prost::ProstCodec::<RateLimitResponse, RateLimitResponse>::default().decoder()
+    }
+}
+
+struct RawEncoder;
+
+impl tonic::codec::Encoder for RawEncoder {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut tonic::codec::EncodeBuf<'_>) -> Result<(), Status> {
+        use prost::bytes::BufMut as _;
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+/// Envoy sends header values as they come. A refused message is a request without any limit.
+#[test]
+fn values_that_are_not_utf_8_are_limited_like_others() {
+    let dir = support::policies(&[("wire.yaml", POLICY)]);
+    let service = Service::start(dir.path(), &[]);
+    run(async {
+        let mut client = tonic::client::Grpc::new(channel(&service).await);
+        for value in [&b"mallory\xff"[..], b"mallory\xfe"] {
+            for expected in [Code::Ok, Code::Ok, Code::Ok, Code::OverLimit, Code::OverLimit] {
+                let mut entry = vec![0x0a, 4, b'u', b's', b'e', b'r', 0x12, value.len() as u8];
+                entry.extend_from_slice(value);
+                let mut descriptor = vec![0x0a, entry.len() as u8];
+                descriptor.extend_from_slice(&entry);
+                let mut message = vec![0x0a, 4, b'w', b'i', b'r', b'e', 0x12, descriptor.len() as u8];
+                message.extend_from_slice(&descriptor);
+                client.ready().await.unwrap();
+                let path = http::uri::PathAndQuery::from_static(
+                    "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+                );
+                let response = client
+                    .unary(tonic::Request::new(message), path, RawCodec)
+                    .await
+                    .unwrap();
+                assert_eq!(response.into_inner().overall_code(), expected, "{value:?}");
+            }
+        }
+    });
+}
+
+/// A client that sends half a request and waits must not hold a connection for ever, nor keep others out.
+#[test]
+fn idle_http_connections_are_bounded() {
+    let dir = support::policies(&[("wire.yaml", POLICY)]);
+    let service = Service::start(dir.path(), &[]);
+    let held: Vec<_> = (0..520)
+        .map(|_| std::net::TcpStream::connect(service.http_address()).unwrap())
+        .collect();
+    support::eventually("the last ones are closed", Duration::from_secs(5), || {
+        use std::io::Read as _;
+        let mut last = held.last().unwrap();
+        last.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        matches!(last.read(&mut [0]), Ok(0)) || last.peer_addr().is_err()
+    });
+    drop(held);
+    support::eventually("there is room again", Duration::from_secs(5), || {
+        std::panic::catch_unwind(|| service.get("/livez").status == 200).unwrap_or(false)
+    });
+}

@@ -111,6 +111,11 @@ impl Service {
         self.grpc_port
     }
 
+    /// The address of the HTTP port.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
     /// A request to the HTTP port.
     pub fn get(&self, path: &str) -> Response {
         http::get(self.http, path, &[]).unwrap_or_else(|error| panic!("{path}: {error}"))

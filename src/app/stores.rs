@@ -9,6 +9,7 @@ use crate::store::guard::{Guarded, Share};
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::address::Address;
+use crate::store::redis::doctor::Report;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::{Store, WhenFull};
 use crate::telemetry::{RedisObserved, Telemetry};
@@ -84,6 +85,14 @@ impl Stores {
             && let Err(error) = redis.attach(thread)
         {
             tracing::error!(%error, "redis can't be used");
+        }
+    }
+
+    /// Examines the server, if there is one.
+    pub async fn examine(&self, prefix: &str) -> Option<Report> {
+        match &self.kept {
+            Kept::Memory(_) => None,
+            Kept::Redis { redis, .. } => Some(redis.examine(prefix).await),
         }
     }
 

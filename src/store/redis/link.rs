@@ -38,15 +38,19 @@ impl Link {
         })
     }
 
+    /// A new connection, of whose server nothing is known yet.
+    pub async fn open(&self) -> Result<MultiplexedConnection, PoolError> {
+        // Taken out for good: a pooled one would be asked for a sign of life with each use.
+        self.pool.get().await.map(Connection::take)
+    }
+
     /// A new connection that knows the script, and whose server's time is known.
     pub async fn connect(&self, context: &Context) -> Result<MultiplexedConnection, StoreError> {
         let connecting = async {
-            let pooled = self.pool.get().await.map_err(|error| match error {
+            let mut connection = self.open().await.map_err(|error| match error {
                 PoolError::Backend(error) => StoreError::of(&error),
                 other => StoreError::Server(other.to_string()),
             })?;
-            // Taken out for good: a pooled one would be asked for a sign of life with each use.
-            let mut connection = Connection::take(pooled);
             let refused = |error: redis::RedisError| StoreError::of(&error);
             load_scripts(&mut connection).await.map_err(refused)?;
             see_time(&mut connection, context).await.map_err(refused)?;

@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod call;
+pub mod doctor;
 mod lane;
 mod link;
 pub mod script;

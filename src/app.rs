@@ -2,6 +2,7 @@
 //!
 //! [`App::build`] puts the parts together without opening a socket; [`App::run`] opens them, serves, and drains on a signal.
 
+pub mod doctor;
 mod options;
 mod stores;
 

@@ -9,6 +9,7 @@ use crate::store::guard::{Guarded, Instances, Share};
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::address::Address;
+use crate::store::redis::doctor::Report;
 use crate::store::redis::server::{Server, TlsFiles};
 use crate::store::redis::{Heart, RedisOptions, RedisStore};
 use crate::store::{Store, WhenFull};
@@ -115,6 +116,14 @@ impl Stores {
             && let Some(heart) = counting.heart.get()
         {
             heart.leave().await;
+        }
+    }
+
+    /// Examines the server, if there is one.
+    pub async fn examine(&self, prefix: &str) -> Option<Report> {
+        match &self.kept {
+            Kept::Memory(_) => None,
+            Kept::Redis { redis, .. } => Some(redis.examine(prefix).await),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Exit codes: 0 all well; 1 what was asked for failed; 2 wrong usage or settings.
 
 mod check;
+mod doctor;
 mod serve;
 
 use std::ffi::OsString;
@@ -30,6 +31,7 @@ pub fn main(
         Ok(matches) => match matches.subcommand() {
             Some(("serve", matches)) => serve::run(matches, env.into_iter().collect()),
             Some(("check", matches)) => check::run(matches),
+            Some(("doctor", matches)) => doctor::run(matches, env.into_iter().collect()),
             _ => ExitCode::from(USAGE),
         },
         Err(error) => {
@@ -52,4 +54,5 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve::command())
         .subcommand(check::command())
+        .subcommand(doctor::command())
 }

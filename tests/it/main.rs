@@ -9,6 +9,7 @@
 mod asking;
 mod deciding;
 mod decisions;
+mod doctor;
 mod envoy_configs;
 mod envoy_headers;
 mod envoy_hits;

@@ -19,7 +19,13 @@ pub(super) enum ConnectError {
     /// Too slow.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
-    /// A network, a TLS or a server's error.
+    /// The server does not take user and password.
+    #[error("wrong user or password, or none is set there")]
+    Password,
+    /// A network's error.
+    #[error("{0}")]
+    Network(String),
+    /// A TLS or a server's error.
     #[error("{0}")]
     Refused(String),
 }
@@ -27,19 +33,18 @@ pub(super) enum ConnectError {
 impl ConnectError {
     /// A server's own words are left out: some repeat what they were sent.
     pub fn of(error: &RedisError) -> Self {
-        let text = if let Some(text) = certificate_fault(error) {
-            text
+        if let Some(text) = certificate_fault(error) {
+            Self::Refused(text)
         } else if error.is_timeout() {
-            "no answer in time".to_owned()
+            Self::Network("no answer in time".to_owned())
         } else if error.kind() == ErrorKind::Io {
-            error.to_string()
+            Self::Network(error.to_string())
         } else if error.kind() == ErrorKind::AuthenticationFailed {
-            "wrong user or password, or none is set there".to_owned()
+            Self::Password
         } else {
             let code = error.code().unwrap_or(error.category());
-            format!("refused: {code}")
-        };
-        Self::Refused(text)
+            Self::Refused(format!("refused: {code}"))
+        }
     }
 }
 

@@ -1,0 +1,327 @@
+//! Asks a server. Every answer may be missing; the whole is bounded in time.
+
+use std::hash::BuildHasher as _;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue, Value, cmd};
+
+use super::facts::{Answer, Facts, Fault, Rights, RoundTrips, Sample, Values};
+use crate::clock::Clock;
+use crate::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior};
+use crate::store::Keys;
+use crate::store::redis::call::{Call, Decision, Reply};
+use crate::store::redis::connect_error::ConnectError;
+use crate::store::redis::link::Link;
+use crate::store::redis::script::Script;
+use crate::store::redis::{Context, RedisOptions};
+
+/// All of it ends within this time.
+const WITHIN_US: Micros = 9_000_000;
+/// One answer comes within this time, or it is missing.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Round trips that are measured, at most for `ROUND_TRIPS_WITHIN_US`.
+const ROUND_TRIPS: usize = 200;
+const ROUND_TRIPS_WITHIN_US: Micros = 3_000_000;
+/// Bounds of the look at existing keys.
+const SCANS: usize = 20;
+const SCAN_COUNT: usize = 500;
+const SCAN_WITHIN_US: Micros = 1_000_000;
+
+/// Reads the time and then writes, as our scripts do, and leaves nothing behind.
+const TIME_AND_WRITE: &str = "local now = redis.call('TIME')
+redis.call('SET', KEYS[1], now[1], 'PX', 5000)
+return redis.call('DEL', KEYS[1])";
+
+const CONFIG: &[&str] = &[
+    "save",
+    "appendfsync",
+    "stop-writes-on-bgsave-error",
+    "min-replicas-to-write",
+    "zset-max-listpack-entries",
+    "zset-max-listpack-value",
+    "zset-max-ziplist-entries",
+    "zset-max-ziplist-value",
+];
+
+/// A connection, and the time until which it is asked.
+struct Asker<'a> {
+    connection: MultiplexedConnection,
+    clock: &'a Clock,
+    until: Micros,
+    user: String,
+}
+
+impl Asker<'_> {
+    async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> Answer<T> {
+        let left = Duration::from_micros(self.until.saturating_sub(self.clock.now_us()));
+        match tokio::time::timeout(left.min(ANSWER_WITHIN), command.query_async(&mut self.connection)).await {
+            Ok(answer) => answer.map_err(|error| Fault::of(&error)),
+            Err(_) => Err(Fault::timeout()),
+        }
+    }
+}
+
+/// Connects as a lane does, and asks for everything.
+pub(super) async fn collect(context: &Context, prefix: &str) -> Facts {
+    let options = &context.options;
+    let op_timeout_us = u64::try_from(options.op_timeout.as_micros()).unwrap_or(Micros::MAX);
+    let started = context.clock.now_us();
+    let until = started + WITHIN_US;
+    let mut asker = match connect(options, &context.clock, until).await {
+        Ok(asker) => asker,
+        Err(fault) => return Facts::unreachable(op_timeout_us, &fault),
+    };
+    let connected = Ok(context.clock.now_us() - started);
+    let probe = format!(
+        "{prefix}doctor:{:016x}",
+        std::hash::RandomState::new().hash_one(started)
+    );
+    let user = asker.user.clone();
+    Facts {
+        op_timeout_us,
+        connected,
+        info: info(&mut asker).await,
+        config: config(&mut asker).await,
+        rights: rights(&mut asker, user, &probe).await,
+        time_and_write: time_and_write(&mut asker, &probe).await,
+        scripts: scripts(&mut asker, &probe).await,
+        round_trips: round_trips(&mut asker).await,
+        sample: sample(&mut asker, prefix).await,
+    }
+}
+
+async fn connect<'a>(options: &RedisOptions, clock: &'a Clock, until: Micros) -> Answer<Asker<'a>> {
+    let server = options.server.clone();
+    let known = tokio::task::spawn_blocking(move || server.connection_info()).await;
+    let info = match known {
+        Ok(info) => info.map_err(|error| Fault::new("wrong", &error.to_string()))?,
+        Err(error) => return Err(Fault::new("wrong", &error.to_string())),
+    };
+    let user = info.redis_settings().username().unwrap_or("default").to_owned();
+    let wait = options.connect_timeout.min(Duration::from_micros(WITHIN_US));
+    let opened = tokio::time::timeout(wait, Link::new(options).open()).await;
+    let opened = opened.map_err(|_| Fault::timeout())?;
+    let connection = opened.map_err(|error| {
+        let code = match error {
+            ConnectError::Password => "WRONGPASS",
+            ConnectError::Network(_) => "unreachable",
+            ConnectError::Timeout(_) => "timeout",
+            ConnectError::Server(_) | ConnectError::Refused(_) => "wrong",
+        };
+        Fault::new(code, &error.to_string())
+    })?;
+    let mut asker = Asker {
+        connection,
+        clock,
+        until,
+        user,
+    };
+    // A server that asks for a password takes connections without one, and refuses only commands.
+    match asker.ask::<Value>(&cmd("TIME")).await {
+        Err(fault) if ["NOAUTH", "LOADING", "MASTERDOWN", "timeout"].contains(&fault.code.as_str()) => {
+            Err(fault)
+        }
+        _ => Ok(asker),
+    }
+}
+
+async fn info(asker: &mut Asker<'_>) -> Answer<Values> {
+    let text: String = asker.ask(&cmd("INFO")).await?;
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    Ok(pairs
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect())
+}
+
+/// One name at a time: several at once are new in Redis 7, and a pattern would bring passwords along.
+async fn config(asker: &mut Asker<'_>) -> Answer<Values> {
+    let mut values = Values::new();
+    for name in CONFIG {
+        values.extend(asker.ask::<Values>(cmd("CONFIG").arg("GET").arg(name)).await?);
+    }
+    Ok(values)
+}
+
+/// Sends every command that the scripts use in a form that changes nothing. Servers look at rights before anything else, so that
+/// any other error is none here. `ACL DRYRUN` would tell the same, but is a right of administrators, and new in Redis 7.
+async fn rights(asker: &mut Asker<'_>, user: String, probe: &str) -> Answer<Rights> {
+    let no_such_script = "0".repeat(40);
+    let commands: [(&'static str, Vec<&str>); 13] = [
+        ("evalsha", vec!["EVALSHA", &no_such_script, "1", probe]),
+        ("script|load", vec!["SCRIPT", "LOAD", "return 1"]),
+        ("time", vec!["TIME"]),
+        ("zrange", vec!["ZRANGE", probe, "0", "0"]),
+        ("zcount", vec!["ZCOUNT", probe, "0", "0"]),
+        ("zcard", vec!["ZCARD", probe]),
+        ("zadd", vec!["ZADD", probe, "XX", "0", "x"]),
+        ("zrem", vec!["ZREM", probe, "x"]),
+        ("zremrangebyrank", vec!["ZREMRANGEBYRANK", probe, "0", "0"]),
+        ("get", vec!["GET", probe]),
+        ("set", vec!["SET", probe, "x", "XX", "PX", "1000"]),
+        ("del", vec!["DEL", probe]),
+        ("pexpire", vec!["PEXPIRE", probe, "1000"]),
+    ];
+    let mut rights = Rights {
+        // Who may not ask is who we said we are.
+        user: asker.ask(cmd("ACL").arg("WHOAMI")).await.unwrap_or(user),
+        missing: Vec::new(),
+    };
+    for (name, words) in commands {
+        let mut command = Cmd::new();
+        command.arg(words);
+        match asker.ask::<Value>(&command).await {
+            Err(fault) if fault.code == "NOPERM" => rights.missing.push(name),
+            Err(fault) if ["timeout", "unreachable"].contains(&fault.code.as_str()) => return Err(fault),
+            _ => {}
+        }
+    }
+    Ok(rights)
+}
+
+async fn time_and_write(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
+    let hash: String = asker.ask(cmd("SCRIPT").arg("LOAD").arg(TIME_AND_WRITE)).await?;
+    asker.ask(cmd("EVALSHA").arg(hash).arg(1).arg(probe)).await
+}
+
+/// Runs both scripts: a consume alone, and one of each algorithm in a call.
+async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
+    for script in Script::all() {
+        let () = asker.ask(cmd("SCRIPT").arg("LOAD").arg(script.text())).await?;
+    }
+    let algorithms = [
+        Algorithm::SlidingWindow,
+        Algorithm::FixedWindow,
+        Algorithm::TokenBucket,
+    ];
+    for algorithms in [&algorithms[..1], &algorithms[..]] {
+        let (call, keys) = call(algorithms, probe)?;
+        let mut command = Cmd::new();
+        call.write_to(call.script(), &mut command);
+        let value = asker.ask::<Value>(&command).await;
+        // Should this fail, their time to live ends them.
+        let _ = asker.ask::<Value>(cmd("DEL").arg(keys)).await;
+        let mut reply = Reply::default();
+        let wrong = |text: &str| Fault::new("wrong", text);
+        call.decode(&value?, &mut reply)
+            .map_err(|error| wrong(&error.to_string()))?;
+        match call.decision(&reply, 0) {
+            Some(Decision::Decided { verdicts, .. }) if verdicts.iter().all(|it| !it.over) => {}
+            _ => return Err(wrong("the script did not admit a first hit")),
+        }
+    }
+    Ok(())
+}
+
+/// A call with a hit on a new counter of each algorithm, and its keys.
+fn call(algorithms: &[Algorithm], probe: &str) -> Answer<(Call, Vec<String>)> {
+    let mut keys = Keys::default();
+    let mut charges = Vec::new();
+    for &algorithm in algorithms {
+        charges.push(Charge {
+            counter: keys.add(0, |key| {
+                key.push_str(probe);
+                key.push(':');
+                key.push_str(algorithm.name());
+            }),
+            limit: Limit::new(algorithm, 10, 1_000_000, None),
+            hits: 1,
+            mode: Mode::Consume,
+            shadow: false,
+            quota: false,
+        });
+    }
+    let mut call = Call::new();
+    call.push(&keys, &charges, Prior::default(), 0)
+        .map_err(|refused| Fault::new("wrong", &refused.to_string()))?;
+    let names = call.keys().map(str::to_owned).collect();
+    Ok((call, names))
+}
+
+/// By `TIME`, which costs what `PING` does, needs no right that the scripts do not need, and tells the clock as well.
+async fn round_trips(asker: &mut Asker<'_>) -> Answer<RoundTrips> {
+    let (time, end) = (cmd("TIME"), asker.clock.now_us() + ROUND_TRIPS_WITHIN_US);
+    let mut times = Vec::with_capacity(ROUND_TRIPS);
+    let mut fastest: Option<(Micros, i64)> = None;
+    while times.len() < ROUND_TRIPS {
+        let sent = asker.clock.now_us();
+        if sent > end && !times.is_empty() {
+            break;
+        }
+        let (seconds, micros): (u64, u64) = asker.ask(&time).await?;
+        let took = asker.clock.now_us() - sent;
+        let (server, ours) = (seconds * 1_000_000 + micros, sent + took / 2);
+        if fastest.is_none_or(|(least, _)| took < least) {
+            fastest = Some((took, server.cast_signed().saturating_sub(ours.cast_signed())));
+        }
+        times.push(took);
+    }
+    times.sort_unstable();
+    let percentile = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
+    Ok(RoundTrips {
+        count: times.len(),
+        p50_us: percentile(50),
+        p99_us: percentile(99),
+        clock_ahead_us: fastest.map_or(0, |(_, ahead)| ahead),
+    })
+}
+
+async fn sample(asker: &mut Asker<'_>, prefix: &str) -> Answer<Sample> {
+    let (pattern, end) = (pattern(prefix), asker.clock.now_us() + SCAN_WITHIN_US);
+    let mut sample = Sample::default();
+    let mut cursor = "0".to_owned();
+    for _ in 0..SCANS {
+        let mut scan = cmd("SCAN");
+        scan.arg(&cursor).arg("MATCH").arg(&pattern);
+        let (next, keys): (String, Vec<Vec<u8>>) = asker.ask(scan.arg("COUNT").arg(SCAN_COUNT)).await?;
+        for key in keys {
+            // -2 is a key that is gone by now.
+            match asker.ask::<i64>(cmd("PTTL").arg(&key)).await? {
+                -2 => continue,
+                -1 => {
+                    sample.without_ttl += 1;
+                    let name = || String::from_utf8_lossy(&key).into_owned();
+                    sample.example.get_or_insert_with(name);
+                }
+                _ => {}
+            }
+            sample.keys += 1;
+            if asker.clock.now_us() > end {
+                return Ok(sample);
+            }
+        }
+        cursor = next;
+        if cursor == "0" {
+            sample.all = true;
+            break;
+        }
+        if asker.clock.now_us() > end {
+            break;
+        }
+    }
+    Ok(sample)
+}
+
+/// What matches all keys that begin with the prefix.
+fn pattern(prefix: &str) -> String {
+    let mut pattern = String::new();
+    for letter in prefix.chars() {
+        if "*?[]^\\".contains(letter) {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('*');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pattern;
+
+    #[test]
+    fn a_prefix_with_wildcards_matches_itself_only() {
+        assert_eq!(pattern("rk:"), "rk:*");
+        assert_eq!(pattern("a*[b]?"), "a\\*\\[b\\]\\?*");
+    }
+}

@@ -122,7 +122,7 @@ fn no_rolling_window_is_broken_over_two_instances() {
         instance(dir.path(), &redis, &[STRICT]),
     ];
     let ports = services.each_ref().map(Service::grpc_port);
-    for (weights, seconds) in [("1-5", "6s"), ("1", "6s")] {
+    for (weights, seconds) in [("1-5", "10s"), ("1", "4s")] {
         let run = rk_load::start(
             &ports,
             &[

@@ -10,7 +10,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Command;
+use clap::{ArgMatches, Command};
+
+use crate::settings::{self, Loaded};
 
 const USAGE: u8 = 2;
 
@@ -42,6 +44,14 @@ pub fn main(
             ExitCode::from(code)
         }
     }
+}
+
+/// The settings of a command that takes them; what is wrong with them is printed.
+fn settings(matches: &ArgMatches, env: Vec<(String, String)>) -> Result<Loaded, ExitCode> {
+    settings::load(matches, env).map_err(|error| {
+        eprintln!("ratekeeper: {error}");
+        ExitCode::from(USAGE)
+    })
 }
 
 /// The whole command line.

@@ -18,12 +18,9 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches, env: Vec<(String, String)>) -> ExitCode {
-    let loaded = match settings::load(matches, env) {
+    let loaded = match super::settings(matches, env) {
         Ok(loaded) => loaded,
-        Err(error) => {
-            eprintln!("ratekeeper: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Err(code) => return code,
     };
     let log = loaded.settings.log;
     let level = match log.level {

@@ -7,7 +7,7 @@
 //! Counters that have run out leave by a sweep of a few slots on each insertion and by [`Table::sweep`]; when a shard is full
 //! all the same, the least recently used counter goes, or ([`WhenFull::Overflow`]) new keys share one counter a rule.
 
-use std::hash::Hasher as _;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -75,14 +75,11 @@ impl Table {
     pub(super) fn new(keys_max: usize, when_full: WhenFull) -> Self {
         let shards = (keys_max / 64).clamp(1, 256).next_power_of_two();
         let slots_max = keys_max.div_ceil(shards).clamp(1, NONE as usize - 1);
-        let random = foldhash::fast::RandomState::default();
-        let seed = |n: u64| {
-            use std::hash::BuildHasher as _;
-            std::hash::RandomState::new().hash_one(n) ^ random.hash_one(n)
-        };
+        // The standard library's hasher takes its keys from the system's randomness.
+        let random = std::hash::RandomState::new();
         Self {
             shards: (0..shards).map(|_| Mutex::new(Shard::new(slots_max))).collect(),
-            seed: (seed(1), seed(2)),
+            seed: (random.hash_one(1), random.hash_one(2)),
             when_full,
             next_sweep: AtomicUsize::new(0),
             stats: TableStats::default(),

@@ -11,6 +11,7 @@ use ratekeeper::store::redis::call::{Call, Decision, Reply};
 use ratekeeper::store::redis::script::Script;
 use redis::{Cmd, Connection, Value};
 
+use crate::limiter_oracle::Random;
 use crate::support::redis::Redis;
 
 /// Histories of one run; the number of each is its seed.
@@ -24,32 +25,6 @@ const YEAR: Micros = 365 * 86_400 * SECOND;
 const WAIT_MAX: Micros = 1 << 53;
 /// In the year 2096: with 100 years to come below 2^53.
 const LATEST: Micros = 4_000_000_000 * SECOND;
-
-/// A random source of one number (SplitMix64): the same history for the same seed, everywhere.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    pub fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
 
 /// One counter that a history uses, with the limits that charge it.
 struct Subject {
@@ -363,7 +338,7 @@ impl<'c> Pair<'c> {
 }
 
 fn history(seed: u64, connection: &mut Connection) -> usize {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let window = random.pick(&[
         7,
         999,

@@ -14,7 +14,8 @@ use ratekeeper::store::redis::call::{Call, Decision, Reply};
 use ratekeeper::store::redis::script::Script;
 use redis::{Cmd, Connection, ErrorKind, ServerErrorKind, Value};
 
-use crate::lua_equals_rust::{Random, load, run};
+use crate::limiter_oracle::Random;
+use crate::lua_equals_rust::{load, run};
 use crate::support::redis::Redis;
 
 const SECOND: Micros = 1_000_000;
@@ -145,7 +146,7 @@ fn every_key_has_a_time_to_live_whatever_the_limit() {
         100 * YEAR,
         u64::MAX,
     ];
-    let mut random = Random(4);
+    let mut random = Random::new(4);
     let mut call = Call::new();
     for round in 0..1_500 {
         call.clear();
@@ -243,7 +244,7 @@ fn a_sorted_set_stays_a_listpack_in_a_storm_of_records() {
     let (_redis, mut connection) = server();
     let limits =
         [1, 125, 126, 1_000, u32::MAX].map(|requests| limit(Algorithm::SlidingWindow, requests, MINUTE));
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let mut call = Call::new();
     let mut now = 1_700_000_000 * SECOND;
     let (mut most, mut full) = (0, 0);
@@ -481,7 +482,7 @@ fn few_commands_and_the_keys_of_the_prefix_are_enough() {
         .query(&mut connection)
         .unwrap();
     load(&mut connection);
-    let mut random = Random(6);
+    let mut random = Random::new(6);
     let mut call = Call::new();
     let mut now = 1_700_000_000 * SECOND;
     for _ in 0..2_000 {

@@ -128,10 +128,6 @@ async fn serve(
     let mut idle = tokio::time::interval(IDLE);
     idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        if left.is_some() && calls.len() < CALLS_MAX {
-            let waiting = gather(left.take(), jobs, &mut left);
-            calls.push(Box::pin(call(connection.clone(), waiting, Arc::clone(context))));
-        }
         tokio::select! {
             biased;
             Some(after) = calls.next(), if !calls.is_empty() => {
@@ -139,10 +135,10 @@ async fn serve(
                     return false;
                 }
             }
-            job = jobs.recv(), if calls.len() < CALLS_MAX && left.is_none() => {
+            job = next(&mut left, jobs), if calls.len() < CALLS_MAX => {
                 let Some(job) = job else { return true };
                 idle.reset();
-                let waiting = gather(Some(job), jobs, &mut left);
+                let waiting = gather(job, jobs, &mut left);
                 calls.push(Box::pin(call(connection.clone(), waiting, Arc::clone(context))));
             }
             _ = idle.tick(), if calls.is_empty() => {
@@ -164,10 +160,18 @@ fn patience(context: &Context) -> Duration {
     (context.options.op_timeout * 4).max(PATIENCE_MIN)
 }
 
+/// The job that did not fit into the last call, else the next one that comes. Loses none when it is dropped.
+async fn next(left: &mut Option<Job>, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    match left.take() {
+        Some(job) => Some(job),
+        None => jobs.recv().await,
+    }
+}
+
 /// The first job and all that wait behind it, as many as fit into a call. The one that did not fit is left over.
-fn gather(first: Option<Job>, jobs: &mut mpsc::Receiver<Job>, left: &mut Option<Job>) -> Vec<Job> {
-    let mut charges = first.as_ref().map_or(0, |job| job.asked.charges.len());
-    let mut waiting: Vec<Job> = first.into_iter().collect();
+fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>, left: &mut Option<Job>) -> Vec<Job> {
+    let mut charges = first.asked.charges.len();
+    let mut waiting = vec![first];
     while charges < CHARGES_MAX {
         let Ok(job) = jobs.try_recv() else { break };
         charges += job.asked.charges.len();

@@ -22,7 +22,7 @@ fn totals_start_anew_before_they_are_too_large() {
         (2, Some(Script::batch())),
         (3, None),
     ] {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let subject = crowd(&mut random, seed, window);
         let mut pair = Pair::new(&mut connection);
         let mut now = 1_700_000_000 * SECOND;

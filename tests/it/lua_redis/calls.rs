@@ -5,7 +5,7 @@ use ratekeeper::store::redis::call::{CHARGES_MAX, Call, REQUEST_CHARGES_MAX, Ref
 use redis::Value;
 
 use super::{MINUTE, SHARED, YEAR, charge, consume, denied, everything, keys, limit, server};
-use crate::lua_equals_rust::Random;
+use crate::limiter_oracle::Random;
 
 /// More than one unpacking can hold: the rows come in pieces.
 #[test]
@@ -106,7 +106,7 @@ fn a_malformed_reply_is_an_error() {
     ] {
         call.decode(&value, &mut Reply::default()).unwrap_err();
     }
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     for _ in 0..20_000 {
         let numbers: Vec<i64> = (0..random.below(9))
             .map(|_| random.next() as i64 >> random.below(64))

@@ -6,7 +6,7 @@ use ratekeeper::store::redis::script::Script;
 use redis::{Cmd, Connection, Value};
 
 use super::{consume, keys, load};
-use crate::lua_equals_rust::Random;
+use crate::limiter_oracle::Random;
 use crate::support::redis::Redis;
 
 /// Microseconds of Redis a charge, in calls of so many requests of one consume each: the best of some runs, since others use
@@ -18,7 +18,7 @@ fn cost(
     per_call: usize,
     script: Option<&Script>,
 ) -> f64 {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let mut best = f64::MAX;
     for _ in 0..12 {
         let _: () = redis::cmd("CONFIG").arg("RESETSTAT").query(connection).unwrap();

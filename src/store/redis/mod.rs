@@ -11,6 +11,7 @@
 pub mod address;
 pub mod call;
 mod connect_error;
+pub mod deployment;
 pub mod doctor;
 mod heart;
 mod lane;

@@ -3,15 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::deployments;
 use crate::clock::Clock;
 use crate::settings::{self, Settings};
 use crate::store::guard::{Guarded, Instances, Share};
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
-use crate::store::redis::address::Address;
-use crate::store::redis::deployment::{Deployment, Kind, Listed};
-use crate::store::redis::doctor::Report;
-use crate::store::redis::server::TlsFiles;
+use crate::store::redis::deployment::Deployment;
 use crate::store::redis::{Heart, RedisOptions, RedisStore};
 use crate::store::{Store, WhenFull};
 use crate::telemetry::{RedisObserved, Telemetry};
@@ -49,7 +47,7 @@ impl Stores {
     /// An address of Redis that is none; a file with its credentials that can't be used.
     pub fn new(settings: &Settings, clock: &Clock, threads: usize) -> anyhow::Result<Self> {
         let local = Arc::new(LocalStore::new(settings.local.max_keys, clock.now_us()));
-        let Some(url) = &settings.redis.url else {
+        let Some(listed) = deployments::main(settings) else {
             let when_full = match settings.memory.when_full {
                 settings::WhenFull::Evict => WhenFull::Evict,
                 settings::WhenFull::Overflow => WhenFull::Overflow,
@@ -62,7 +60,7 @@ impl Stores {
             });
         };
         let redis = &settings.redis;
-        let deployment = Deployment::of(&listed(url, redis))?;
+        let deployment = Deployment::of(&listed)?;
         // Read once here only to refuse a bad file at the start: each connection reads them again.
         deployment.check()?;
         let Deployment::Single(server) = deployment else {
@@ -127,14 +125,6 @@ impl Stores {
         }
     }
 
-    /// Examines the server, if there is one.
-    pub async fn examine(&self, prefix: &str) -> Option<Report> {
-        match &self.kept {
-            Kept::Memory(_) => None,
-            Kept::Redis { redis, .. } => Some(redis.examine(prefix).await),
-        }
-    }
-
     /// Forgets a part of what has run out; to be called every second.
     pub fn sweep_part(&self, now: u64) {
         self.local.sweep_part(now);
@@ -180,45 +170,5 @@ impl Stores {
                 });
             }
         }
-    }
-}
-
-/// Where Redis is, and where its credentials are.
-fn listed(url: &settings::Secret, redis: &settings::Redis) -> Listed {
-    Listed {
-        kind: kind(redis.kind),
-        address: Address {
-            url: url.expose().to_owned(),
-            socket_type: redis.socket_type.clone(),
-            auth: text(redis.auth.as_ref()),
-            tls: redis.tls.enabled,
-            ..Address::default()
-        },
-        auth_file: redis.auth_file.clone(),
-        sentinel_auth: text(redis.sentinel_auth.as_ref()),
-        tls: tls_files(&redis.tls),
-    }
-}
-
-fn kind(kind: settings::RedisKind) -> Kind {
-    match kind {
-        settings::RedisKind::Single => Kind::Single,
-        settings::RedisKind::Sentinel => Kind::Sentinel,
-        settings::RedisKind::Cluster => Kind::Cluster,
-    }
-}
-
-fn text(secret: Option<&settings::Secret>) -> String {
-    secret
-        .map(settings::Secret::expose)
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn tls_files(tls: &settings::RedisTls) -> TlsFiles {
-    TlsFiles {
-        ca: tls.cacert.clone(),
-        client: tls.client_cert.clone().zip(tls.client_key.clone()),
-        skip_hostname: tls.skip_hostname_verification,
     }
 }

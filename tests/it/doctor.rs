@@ -88,7 +88,7 @@ fn a_fresh_server_lacks_a_bound_of_memory_only() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("ok       eviction     noeviction\n"), "{text}");
-    assert!(text.ends_with("14 ok, 1 warning, 0 problems\n"), "{text}");
+    assert!(text.ends_with("15 ok, 1 warning, 0 problems\n"), "{text}");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_node_of_a_cluster() {
     let redis = Redis::start_with(&["--maxmemory", "100mb", "--cluster-enabled", "yes"]);
     let found = Found::in_server(&[("REDIS_URL", &redis.address())]);
     found.is(1, &[], &["cluster", "time", "scripts"]);
-    says(&found, "cluster", &["not supported yet"]);
+    says(&found, "cluster", &["REDIS_TYPE", "cluster"]);
 }
 
 #[test]

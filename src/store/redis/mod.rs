@@ -18,6 +18,8 @@ mod lane;
 mod link;
 pub mod script;
 pub mod server;
+pub mod slot;
+pub mod slot_map;
 mod time;
 
 use std::cell::Cell;

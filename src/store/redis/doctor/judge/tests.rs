@@ -2,7 +2,12 @@
 
 use super::super::facts::{Facts, Fault, Rights, RoundTrips, Sample, Values};
 use super::super::report::{Check, Level, Report};
-use super::judge;
+use super::of_server;
+use crate::store::redis::deployment::Kind;
+
+fn judge(facts: &Facts) -> Report {
+    Report::new(of_server(facts))
+}
 
 /// Lines of a server, the check that looks at them, its level, and a part of what it finds.
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Level, &'a str);
@@ -18,6 +23,8 @@ fn values(pairs: &[(&str, &str)]) -> Values {
 fn healthy() -> Facts {
     Facts {
         op_timeout_us: 10_000,
+        kind: Kind::Single,
+        role: Ok("master".to_owned()),
         connected: Ok(1_200),
         info: Ok(values(&[
             ("redis_version", "7.0.15"),
@@ -81,7 +88,7 @@ fn only(facts: &Facts, check: &str, level: Level, found: &str) {
 fn a_healthy_server_has_no_warnings() {
     let report = judge(&healthy());
     assert_eq!(report.result, Level::Ok, "{report}");
-    assert_eq!(report.checks.len(), 15, "{report}");
+    assert_eq!(report.checks.len(), 16, "{report}");
 }
 
 #[test]
@@ -107,7 +114,6 @@ fn what_the_server_says_of_itself() {
             "Dragonfly df-v1.2",
         ),
         (&[("mvcc_depth", "0")], "server", Warning, "KeyDB 7.0.15"),
-        (&[("role", "slave")], "role", Problem, "replica"),
         (
             &[("cluster_enabled", "1")],
             "cluster",
@@ -307,7 +313,7 @@ fn a_server_that_is_not_there_has_one_check() {
         ("timeout", "redis.timeout"),
         ("LOADING", "wait"),
     ] {
-        let report = judge(&Facts::unreachable(1, &Fault::new(code, "why")));
+        let report = judge(&Facts::unreachable(1, Kind::Single, &Fault::new(code, "why")));
         assert_eq!((report.result, report.checks.len()), (Level::Problem, 1));
         let said = report.checks[0].advice.as_deref().unwrap_or_default();
         assert!(said.contains(advice), "{code}: {said}");

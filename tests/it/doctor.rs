@@ -5,6 +5,9 @@
     reason = "other processes keep real time, and so must who watches them"
 )]
 
+mod serving;
+mod topologies;
+
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -230,6 +233,9 @@ fn a_user_with_too_few_rights() {
     let found = Found::in_server(&settings);
     found.is(0, &["server", "encoding", "keys"], &[]);
     says(&found, "server", &["unknown", "+info"]);
+    setuser("+role");
+    says(&Found::in_server(&settings), "role", &["primary"]);
+    setuser("-role");
 
     setuser("+info +config|get +scan +pttl");
     Found::in_server(&settings).is(0, &[], &[]);

@@ -11,6 +11,7 @@
 
 mod asker;
 mod collect;
+mod examined;
 mod facts;
 mod fold;
 mod judge;
@@ -23,7 +24,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use self::asker::Way;
-pub use self::report::{Check, Examined, Level, Report};
+pub use self::examined::Examined;
+pub use self::report::{Check, Level, Report};
 use super::deployment::Deployment;
 use crate::clock::Clock;
 use crate::limiter::Micros;

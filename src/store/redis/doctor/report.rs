@@ -4,9 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::clock::Clock;
-use crate::limiter::Micros;
-
 /// The checks that all others depend on: of a server, of sentinels, of a cluster's nodes.
 pub(super) const CONNECTION: &str = "connection";
 pub(super) const SENTINELS: &str = "sentinels";
@@ -31,10 +28,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("redis.url", "redis.per_second.url"),
     ("REDIS_URL", "REDIS_PERSECOND_URL"),
 ];
-
-/// Checks and characters of each in a summary.
-const SUMMARY_CHECKS: usize = 3;
-const SUMMARY_CHARS: usize = 80;
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -98,16 +91,6 @@ impl Check {
         }
     }
 
-    /// Its name and the beginning of what was found.
-    fn short(&self) -> String {
-        let block = self.block.map(|block| format!("{block} ")).unwrap_or_default();
-        let mut found: String = self.found.chars().take(SUMMARY_CHARS).collect();
-        if found.len() < self.found.len() {
-            found.push('…');
-        }
-        format!("{block}{}: {found}", self.check)
-    }
-
     pub(super) fn problem(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self {
             level: Level::Problem,
@@ -169,37 +152,13 @@ impl Report {
             .any(|check| first(check) && check.level == Level::Problem)
     }
 
-    /// All of it in a line: the numbers, and what is not ok.
-    #[must_use]
-    pub fn summary(&self) -> String {
-        let of = |level: Level| {
-            let checks: Vec<&Check> = self.checks.iter().filter(|check| check.level == level).collect();
-            let mut texts: Vec<String> = checks
-                .iter()
-                .take(SUMMARY_CHECKS)
-                .map(|check| check.short())
-                .collect();
-            if checks.len() > SUMMARY_CHECKS {
-                texts.push(format!("{} more", checks.len() - SUMMARY_CHECKS));
-            }
-            let inside = if texts.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", texts.join("; "))
-            };
-            format!("{}{inside}", self.counted(level))
-        };
-        let ok = self.count(Level::Ok);
-        format!("{ok} ok, {}, {}", of(Level::Warning), of(Level::Problem))
-    }
-
     /// How many checks are on a level that is not ok, in words.
-    fn counted(&self, level: Level) -> String {
+    pub(super) fn counted(&self, level: Level) -> String {
         let count = self.count(level);
         format!("{count} {}{}", level.name(), if count == 1 { "" } else { "s" })
     }
 
-    fn count(&self, level: Level) -> usize {
+    pub(super) fn count(&self, level: Level) -> usize {
         self.checks.iter().filter(|check| check.level == level).count()
     }
 }
@@ -228,40 +187,6 @@ impl fmt::Display for Report {
         }
         let (warnings, problems) = (self.counted(Level::Warning), self.counted(Level::Problem));
         writeln!(f, "{} ok, {warnings}, {problems}", self.count(Level::Ok))
-    }
-}
-
-/// The last report of a process that serves.
-#[derive(Clone, Debug)]
-pub struct Examined {
-    report: Report,
-    at: Micros,
-    clock: Clock,
-}
-
-impl Examined {
-    /// A report as of now.
-    #[must_use]
-    pub fn now(report: Report, clock: &Clock) -> Self {
-        Self {
-            report,
-            at: clock.now_us(),
-            clock: clock.clone(),
-        }
-    }
-
-    /// What was found.
-    #[must_use]
-    pub fn report(&self) -> &Report {
-        &self.report
-    }
-}
-
-/// [`Report::summary`], and how long ago that was.
-impl fmt::Display for Examined {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let age = self.clock.now_us().saturating_sub(self.at) / 1_000_000;
-        write!(f, "{}, {age} s ago", self.report.summary())
     }
 }
 
@@ -319,28 +244,6 @@ mod tests {
         assert_eq!(report.to_string(), lines.join("\n") + "\n");
         let data = serde_json::to_value(&report).expect("plain data");
         assert_eq!(data["checks"][2]["block"], "redis.per_second");
-    }
-
-    #[test]
-    fn a_summary_is_a_line_however_much_was_found() {
-        let mut checks = vec![
-            Check::ok("role", "primary"),
-            Check::warning("eviction", "allkeys-lru", "set it"),
-        ];
-        let clock = Clock::manual(1_000_000);
-        let examined = Examined::now(Report::new(checks.clone()), &clock);
-        clock.set(13_900_000);
-        assert_eq!(
-            examined.to_string(),
-            "1 ok, 1 warning (eviction: allkeys-lru), 0 problems, 12 s ago"
-        );
-        checks.extend((0..9).map(|_| Check::problem("keys", "ä".repeat(500), "see")));
-        let summary = Report::new(in_block(checks, true)).summary();
-        assert!(
-            summary.contains("1 warning (redis.per_second eviction: ") && summary.ends_with("…; 6 more)"),
-            "{summary}"
-        );
-        assert!(summary.chars().count() < 500 && !summary.contains('\n'));
     }
 
     #[test]

@@ -148,3 +148,102 @@ fn quorum(views: &[&SentinelView]) -> Check {
         Check::ok(check, found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::facts::lines;
+    use super::super::super::report::Level;
+    use super::super::super::sentinels::named_by_most;
+    use super::*;
+    use crate::store::redis::slot_map::Endpoint;
+
+    fn at(port: u16) -> Endpoint {
+        let host = "h".to_owned();
+        Endpoint { host, port }
+    }
+
+    fn view(name: &str, port: u16) -> SentinelView {
+        SentinelView {
+            name: name.to_owned(),
+            primary: Ok(Some(at(port))),
+            state: Ok(lines(
+                "flags:master\nquorum:2\nnum-other-sentinels:2\nnum-slaves:1",
+            )),
+            quorum: Ok("OK 3 usable Sentinels".to_owned()),
+        }
+    }
+
+    fn three() -> Vec<SentinelView> {
+        ["s:1", "s:2", "s:3"].map(|name| view(name, 6_379)).into()
+    }
+
+    fn only(views: &[SentinelView], check: &str, level: Level, found: &str) {
+        let checks = of_sentinels("main", views);
+        assert!(checks.iter().any(|it| it.check == check), "{checks:?}");
+        for it in checks {
+            if it.check == check {
+                assert_eq!(it.level, level, "{it:?}");
+                assert!(it.found.contains(found), "{it:?} without {found:?}");
+            } else {
+                assert_eq!(it.level, Level::Ok, "beside {check}: {it:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sentinels_in_every_state() {
+        use Level::{Ok as Good, Problem, Warning};
+        only(&three(), SENTINELS, Good, "3 of 3 answer");
+        only(&three(), "named", Good, "h:6379 is main");
+        only(&three(), "quorum", Good, "2 of 3 sentinels, 1 replicas");
+
+        let mut views = three();
+        views[1].primary = Err(Fault::new("unreachable", "refused"));
+        only(&views, SENTINELS, Warning, "2 of 3 answer; s:2: refused");
+        let gone = views[1].clone();
+        only(&[gone], SENTINELS, Problem, "0 of 1 answer");
+
+        let mut views = three();
+        views[2].primary = Ok(Some(at(6_380)));
+        only(&views, "named", Problem, "h:6379 by s:1, s:2; h:6380 by s:3");
+        views[2].primary = Ok(None);
+        only(&views, "named", Problem, "nobody by s:3");
+
+        let mut views = three();
+        views[0].state = Ok(lines(
+            "flags:s_down,master\nquorum:2\nnum-other-sentinels:2\nnum-slaves:1",
+        ));
+        only(&views, "named", Problem, "down in the eyes of s:1");
+
+        let mut views = three();
+        views[0].quorum = Err(Fault::new("NOQUORUM", "NOQUORUM 1 usable Sentinels"));
+        only(&views, "quorum", Problem, "s:1: NOQUORUM 1");
+        let mut views = three();
+        for view in &mut views {
+            view.state = Ok(lines(
+                "flags:master\nquorum:1\nnum-other-sentinels:1\nnum-slaves:1",
+            ));
+        }
+        only(&views, "quorum", Warning, "1 of 2 sentinels");
+        for view in &mut views {
+            view.state = Err(Fault::new("NOPERM", "NOPERM no"));
+        }
+        only(&views, "quorum", Warning, "unknown: NOPERM");
+
+        for view in &mut views {
+            view.primary = Ok(None);
+        }
+        let checks = of_sentinels("main", &views);
+        assert_eq!((checks.len(), checks[1].level), (2, Problem), "{checks:?}");
+    }
+
+    #[test]
+    fn most_sentinels_are_right() {
+        let mut views = three();
+        views[0].primary = Ok(Some(at(1)));
+        assert_eq!(named_by_most(&views), Some(at(6_379)));
+        views[1].primary = Err(Fault::timeout());
+        assert_eq!(named_by_most(&views), Some(at(1)), "of equals the first");
+        assert_eq!(named_by_most(&[]), None);
+    }
+}

@@ -173,6 +173,64 @@ fn what_the_server_says_of_itself() {
 }
 
 #[test]
+fn what_it_should_be_a_part_of() {
+    use Level::{Ok, Problem, Warning};
+    let node = [("cluster_enabled", "1")];
+    let sentinel = [("redis_mode", "sentinel"), ("cluster_enabled", "")];
+    let with_replica = [
+        ("connected_slaves", "1"),
+        ("master_repl_offset", "100"),
+        ("slave0", "ip=1,port=2,state=online,offset=90,lag=1"),
+    ];
+    type Parts<'a> = (Kind, &'a [(&'a str, &'a str)], Level, &'a str);
+    let cases: &[Parts<'_>] = &[
+        (Kind::Single, &[], Ok, "no cluster"),
+        (Kind::Single, &node, Problem, "a node of a cluster"),
+        (Kind::Sentinel, &node, Problem, "a node of a cluster"),
+        (Kind::Sentinel, &sentinel, Problem, "a sentinel"),
+        (Kind::Cluster, &node, Ok, "a node of a cluster"),
+        (Kind::Cluster, &[], Problem, "no cluster"),
+    ];
+    for (kind, info, level, found) in cases {
+        let mut facts = healthy();
+        facts.kind = *kind;
+        if let (Result::Ok(all), Result::Ok(config)) = (&mut facts.info, &mut facts.config) {
+            all.extend(values(info));
+            all.extend(values(&with_replica));
+            config.extend(values(&[("min-replicas-to-write", "1")]));
+        }
+        only(&facts, "cluster", *level, found);
+    }
+    for (kind, level) in [
+        (Kind::Single, Ok),
+        (Kind::Sentinel, Warning),
+        (Kind::Cluster, Warning),
+    ] {
+        let mut facts = healthy();
+        facts.kind = kind;
+        if let Result::Ok(all) = &mut facts.info {
+            all.extend(values(if kind == Kind::Cluster { &node } else { &[] }));
+        }
+        only(&facts, "replicas", level, "none");
+        facts = healthy();
+        facts.kind = kind;
+        facts.role = Result::Ok("slave".to_owned());
+        assert_eq!(find(&judge(&facts), "role").level, Problem);
+    }
+}
+
+#[test]
+fn how_scripts_are_sent() {
+    for (version, found) in [("6.2.14", "without flags"), ("7.0.15", "with flags")] {
+        let mut facts = healthy();
+        if let Ok(all) = &mut facts.info {
+            all.extend(values(&[("redis_version", version)]));
+        }
+        only(&facts, "dialect", Level::Ok, found);
+    }
+}
+
+#[test]
 fn what_is_configured() {
     use Level::{Ok, Problem, Warning};
     let cases: &[Case<'_>] = &[

@@ -37,7 +37,7 @@ fn a_primary_and_its_sentinels() {
     let primary = all.members[0].address();
     says(&found, "sentinels", &["3 of 3 answer"]);
     says(&found, "named", &[&format!("{primary} is mymaster")]);
-    says(&found, "quorum", &["2 of 3 sentinels, 2 replicas"]);
+    says(&found, "quorum", &["2 of 3 sentinels, replicas: 2"]);
     says(&found, "role", &["primary"]);
     says(&found, "replicas", &["2, the slowest"]);
     let keys: u64 = all.members[0].command("DBSIZE");

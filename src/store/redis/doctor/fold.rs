@@ -40,7 +40,7 @@ fn join(checks: &[(&str, &Check)]) -> Option<Check> {
     } else if checks.iter().all(|(_, check)| check.found == first.found) {
         format!("{} ({} servers)", first.found, checks.len())
     } else if level == Level::Ok {
-        format!("{server}: {}; {} more are ok", first.found, checks.len() - 1)
+        format!("{server}: {}; {} more ok", first.found, checks.len() - 1)
     } else {
         let named = worst.iter().take(NAMED_MAX);
         let mut named: Vec<String> = named
@@ -106,7 +106,7 @@ mod tests {
             folded,
             [
                 "ok role: primary (2 servers) -> ",
-                "ok memory: a:1: 1 %; 1 more are ok -> "
+                "ok memory: a:1: 1 %; 1 more ok -> "
             ]
         );
         let one = text(vec![("a:1", vec![Check::ok("role", "primary")])]);

@@ -137,7 +137,7 @@ fn quorum(views: &[&SentinelView]) -> Check {
         return unknown(check, "sentinel", fault);
     };
     let known = others + 1;
-    let found = format!("{quorum} of {known} sentinels, {replicas} replicas");
+    let found = format!("{quorum} of {known} sentinels, replicas: {replicas}");
     if known < SENTINELS_MIN {
         Check::warning(
             check,
@@ -195,7 +195,7 @@ mod tests {
         use Level::{Ok as Good, Problem, Warning};
         only(&three(), SENTINELS, Good, "3 of 3 answer");
         only(&three(), "named", Good, "h:6379 is main");
-        only(&three(), "quorum", Good, "2 of 3 sentinels, 1 replicas");
+        only(&three(), "quorum", Good, "2 of 3 sentinels, replicas: 1");
 
         let mut views = three();
         views[1].primary = Err(Fault::new("unreachable", "refused"));

@@ -84,14 +84,18 @@ pub(super) async fn keep_examining(subjects: Vec<Subject>, clock: Clock, health:
     if subjects.is_empty() {
         return;
     }
-    let mut levels = Levels::default();
+    let (mut levels, mut first) = (Levels::default(), true);
     let mut pause = part_of(FIRST);
     loop {
         tokio::time::sleep(pause).await;
         let examination = examine_all(&subjects, Effort::LIGHT, &clock);
         match tokio::time::timeout(WITHIN, examination).await {
             Ok(report) => {
-                levels.log(&report);
+                if first {
+                    tracing::info!("redis examined: {}", report.summary());
+                    first = false;
+                }
+                levels.changed(&report).into_iter().for_each(log);
                 let every = if report.reached() { EVERY } else { SOONER };
                 pause = every + part_of(every / 10);
                 health.set_examined(Examined::now(report, &clock));
@@ -106,31 +110,20 @@ pub(super) async fn keep_examining(subjects: Vec<Subject>, clock: Clock, health:
 
 /// What was found last, by check, so that nothing is said twice.
 #[derive(Debug, Default)]
-struct Levels {
-    before: Option<BTreeMap<(Option<&'static str>, &'static str), Level>>,
-}
+struct Levels(BTreeMap<(Option<&'static str>, &'static str), Level>);
 
 impl Levels {
-    fn log(&mut self, report: &Report) {
-        if self.before.is_none() {
-            tracing::info!("redis examined: {}", report.summary());
-        }
-        let before = self.before.take().unwrap_or_default();
+    /// The checks whose level is another one than before; at first those that are not ok.
+    fn changed<'a>(&mut self, report: &'a Report) -> Vec<&'a Check> {
+        let mut changed = Vec::new();
         for check in &report.checks {
-            let level = before.get(&(check.block, check.check)).copied();
-            if level.unwrap_or(Level::Ok) != check.level {
-                log(check);
+            // What could not be seen this time is as it was: its entry stays.
+            let before = self.0.insert((check.block, check.check), check.level);
+            if before.unwrap_or(Level::Ok) != check.level {
+                changed.push(check);
             }
         }
-        let now = report.checks.iter();
-        let mut now: BTreeMap<_, _> = now.map(|it| ((it.block, it.check), it.level)).collect();
-        if !report.reached() {
-            // What could not be seen this time is as it was.
-            for (check, level) in before {
-                now.entry(check).or_insert(level);
-            }
-        }
-        self.before = Some(now);
+        changed
     }
 }
 
@@ -152,4 +145,50 @@ fn part_of(time: Duration) -> Duration {
     use std::hash::BuildHasher as _;
     let random = std::hash::RandomState::new().hash_one(0) % 1_024;
     time.mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 1_024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(checks: &[(&'static str, Level)]) -> Report {
+        let checks = checks.iter().map(|(check, level)| Check {
+            block: None,
+            check,
+            level: *level,
+            found: "found".to_owned(),
+            advice: None,
+        });
+        Report {
+            result: Level::Ok,
+            checks: checks.collect(),
+        }
+    }
+
+    #[test]
+    fn what_was_said_is_not_said_again() {
+        let mut levels = Levels::default();
+        let mut said = |checks: &[(&'static str, Level)]| {
+            let report = report(checks);
+            let changed = levels.changed(&report).into_iter().map(|check| check.check);
+            changed.collect::<Vec<_>>()
+        };
+        let (fine, bad) = (("role", Level::Ok), ("memory", Level::Warning));
+        assert_eq!(said(&[fine, bad]), ["memory"]);
+        assert!(said(&[fine, bad]).is_empty());
+        assert_eq!(said(&[("connection", Level::Problem)]), ["connection"]);
+        // What could not be seen meanwhile is as it was.
+        assert_eq!(said(&[("connection", Level::Ok), fine, bad]), ["connection"]);
+        assert_eq!(said(&[fine, ("memory", Level::Problem)]), ["memory"]);
+        assert_eq!(said(&[fine, ("memory", Level::Ok)]), ["memory"]);
+    }
+
+    #[test]
+    fn pauses_are_jittered_and_bounded() {
+        for _ in 0..100 {
+            assert!(part_of(EVERY) < EVERY);
+        }
+        let some: std::collections::BTreeSet<_> = (0..100).map(|_| part_of(EVERY)).collect();
+        assert!(some.len() > 10, "{some:?}");
+    }
 }

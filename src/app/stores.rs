@@ -9,8 +9,9 @@ use crate::store::guard::{Guarded, Instances, Share};
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::address::Address;
+use crate::store::redis::deployment::{Deployment, Kind, Listed};
 use crate::store::redis::doctor::Report;
-use crate::store::redis::server::{Server, TlsFiles};
+use crate::store::redis::server::TlsFiles;
 use crate::store::redis::{Heart, RedisOptions, RedisStore};
 use crate::store::{Store, WhenFull};
 use crate::telemetry::{RedisObserved, Telemetry};
@@ -61,9 +62,16 @@ impl Stores {
             });
         };
         let redis = &settings.redis;
-        let server = server(url, redis);
-        // Read once here only to refuse a bad address or a bad file at the start: each connection reads them again.
-        server.connection_info()?;
+        let deployment = Deployment::of(&listed(url, redis))?;
+        // Read once here only to refuse a bad file at the start: each connection reads them again.
+        deployment.check()?;
+        let Deployment::Single(server) = deployment else {
+            anyhow::bail!("redis.type: sentinel and cluster are not supported yet");
+        };
+        anyhow::ensure!(
+            redis.per_second.is_none(),
+            "redis.per_second is not supported yet"
+        );
         let options = RedisOptions {
             server,
             // One more for the thread of the JSON door.
@@ -176,21 +184,41 @@ impl Stores {
 }
 
 /// Where Redis is, and where its credentials are.
-fn server(url: &settings::Secret, redis: &settings::Redis) -> Server {
-    let auth = redis.auth.as_ref().map(settings::Secret::expose);
-    let tls = &redis.tls;
-    Server {
+fn listed(url: &settings::Secret, redis: &settings::Redis) -> Listed {
+    Listed {
+        kind: kind(redis.kind),
         address: Address {
             url: url.expose().to_owned(),
             socket_type: redis.socket_type.clone(),
-            auth: auth.unwrap_or_default().to_owned(),
-            tls: tls.enabled,
+            auth: text(redis.auth.as_ref()),
+            tls: redis.tls.enabled,
+            ..Address::default()
         },
         auth_file: redis.auth_file.clone(),
-        tls: TlsFiles {
-            ca: tls.cacert.clone(),
-            client: tls.client_cert.clone().zip(tls.client_key.clone()),
-            skip_hostname: tls.skip_hostname_verification,
-        },
+        sentinel_auth: text(redis.sentinel_auth.as_ref()),
+        tls: tls_files(&redis.tls),
+    }
+}
+
+fn kind(kind: settings::RedisKind) -> Kind {
+    match kind {
+        settings::RedisKind::Single => Kind::Single,
+        settings::RedisKind::Sentinel => Kind::Sentinel,
+        settings::RedisKind::Cluster => Kind::Cluster,
+    }
+}
+
+fn text(secret: Option<&settings::Secret>) -> String {
+    secret
+        .map(settings::Secret::expose)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn tls_files(tls: &settings::RedisTls) -> TlsFiles {
+    TlsFiles {
+        ca: tls.cacert.clone(),
+        client: tls.client_cert.clone().zip(tls.client_key.clone()),
+        skip_hostname: tls.skip_hostname_verification,
     }
 }

@@ -4,8 +4,28 @@ use std::collections::BTreeMap;
 
 use super::{
     error::{Origin, Problem},
-    typed::Settings,
+    typed::{RedisKind, Settings},
 };
+
+/// What a Redis that is asked for lacks, with the key that asks for it. Going on in memory would count limits by instance that are
+/// meant for all instances together.
+fn missing_redis(settings: &Settings) -> Option<(&'static str, &'static str)> {
+    let redis = &settings.redis;
+    match &redis.per_second {
+        Some(second) if second.url.is_none() => Some((
+            "redis.per_second.enabled",
+            "a Redis for limits of one second needs an address in redis.per_second.url",
+        )),
+        Some(_) if redis.url.is_none() => Some((
+            "redis.per_second.enabled",
+            "a Redis for limits of one second needs one for all other limits in redis.url",
+        )),
+        _ if redis.url.is_none() && redis.kind != RedisKind::Single => {
+            Some(("redis.type", "sentinels and clusters need addresses in redis.url"))
+        }
+        _ => None,
+    }
+}
 
 /// All such problems, each at the place where the value in force stands.
 pub(super) fn check(settings: &Settings, origins: &BTreeMap<&'static str, Origin>) -> Vec<Problem> {
@@ -25,6 +45,7 @@ pub(super) fn check(settings: &Settings, origins: &BTreeMap<&'static str, Origin
             "a prefix with braces would move Redis Cluster's slot tag",
         ));
     }
+    problems.extend(missing_redis(settings).map(|(key, reason)| refuse(key, reason)));
     let tls = &settings.redis.tls;
     if tls.client_cert.is_some() != tls.client_key.is_some() {
         let (set, reason) = if tls.client_cert.is_some() {

@@ -69,7 +69,7 @@ impl Kind {
                 go::format_duration(max)
             ),
             Self::Choice(choices) => {
-                let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+                let names: Vec<_> = names(choices).collect();
                 format!("one of {}", names.join(", "))
             }
             Self::Host => "a host name or address without a port".to_owned(),
@@ -113,7 +113,7 @@ impl Kind {
                 )
             }
             Self::Choice(choices) => {
-                let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+                let names: Vec<_> = names(choices).map(|name| format!("`{name}`")).collect();
                 format!("NAME: {}", names.join(", "))
             }
             _ => self.placeholder().to_owned(),
@@ -176,6 +176,14 @@ impl Kind {
             _ => None,
         }
     }
+}
+
+/// The names of choices; the empty one goes without saying.
+fn names(choices: &'static [Choice]) -> impl Iterator<Item = &'static str> {
+    choices
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| !name.is_empty())
 }
 
 /// A ratio as the wider float that `config` holds; the way back to 32 bits is exact.

@@ -69,11 +69,9 @@ pub fn reference_markdown() -> String {
             refused.join(", ")
         );
     }
-    let not_needed = names(NOT_NEEDED.iter().copied());
-    let _ = writeln!(
-        page,
-        "- {not_needed} may be anything: metrics are always served, on the HTTP port."
-    );
+    for (name, why) in NOT_NEEDED {
+        let _ = writeln!(page, "- `{name}` may be anything: {why}.");
+    }
     let unsupported = names(UNSUPPORTED.iter().map(|(name, _)| *name));
     let text =
         "These have no effect in this version. If any of them asks for something, a warning names it once:";

@@ -32,8 +32,8 @@ pub use kind::{Choice, Kind};
 pub use markdown::reference_markdown;
 pub use typed::{
     DefaultAlgorithm, DefaultCharge, DefaultOnStoreError, Defaults, Endpoint, Grpc, Health, Limits, Local,
-    Log, LogFormat, LogLevel, Memory, Metrics, Policies, Prometheus, Redis, RedisTls, Response, Secret,
-    Settings, Shutdown, Tls, WhenFull,
+    Log, LogFormat, LogLevel, Memory, Metrics, Policies, Prometheus, Redis, RedisKind, RedisPerSecond,
+    RedisTls, Response, Secret, Settings, Shutdown, Tls, WhenFull,
 };
 
 /// The flag, and as `RATEKEEPER_CONFIG` the variable, that names the settings file.

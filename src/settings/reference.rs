@@ -38,21 +38,24 @@ pub static PINNED: &[Pinned] = &[
             "memcache is not supported: unset BACKEND_TYPE, and counters live in memory while REDIS_URL is unset",
         )],
     },
-    Pinned {
-        name: "REDIS_TYPE",
-        accepted: &["SINGLE", "single", ""],
-        refused: &[
-            (
-                "SENTINEL",
-                "SENTINEL is not supported yet: name the server itself in REDIS_URL",
-            ),
-            ("CLUSTER", "CLUSTER is not supported yet: use a single server"),
-        ],
-    },
 ];
 
 /// Variables that may be set to anything without a word, because what they ask for happens anyway.
-pub static NOT_NEEDED: &[&str] = &["USE_PROMETHEUS"];
+pub static NOT_NEEDED: &[(&str, &str)] = &[
+    ("USE_PROMETHEUS", "metrics are always served, on the HTTP port"),
+    (
+        "REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR",
+        "a server that turns out to be a replica is always left for the primary",
+    ),
+    (
+        "REDIS_CLUSTER_PIPELINE_PARALLELISM",
+        "what goes to several slots is always sent at once",
+    ),
+    (
+        "REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM",
+        "what goes to several slots is always sent at once",
+    ),
+];
 
 /// Variables without an effect in this version, in the order of the reference server, each with the value that asks
 /// for nothing (truth values are compared by meaning). `*` at the end of a name stands for any text.
@@ -94,23 +97,9 @@ pub static UNSUPPORTED: &[(&str, Option<&str>)] = &[
     ("REDIS_AWS_IAM_AUTH", Some("false")),
     ("REDIS_PIPELINE_WINDOW", None),
     ("REDIS_PIPELINE_LIMIT", None),
-    ("REDIS_CLUSTER_PIPELINE_PARALLELISM", None),
-    ("REDIS_PERSECOND", Some("false")),
-    ("REDIS_PERSECOND_SOCKET_TYPE", None),
-    ("REDIS_PERSECOND_TYPE", None),
-    ("REDIS_PERSECOND_URL", None),
-    ("REDIS_PERSECOND_POOL_SIZE", None),
-    ("REDIS_PERSECOND_AUTH", None),
-    ("REDIS_PERSECOND_TLS", Some("false")),
-    ("REDIS_SENTINEL_AUTH", None),
-    ("REDIS_PERSECOND_SENTINEL_AUTH", None),
     ("REDIS_PERSECOND_PIPELINE_WINDOW", None),
     ("REDIS_PERSECOND_PIPELINE_LIMIT", None),
-    ("REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", None),
     ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", Some("false")),
-    ("REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR", Some("false")),
-    ("REDIS_PERSECOND_TIMEOUT", None),
-    ("REDIS_PERSECOND_OP_TIMEOUT", None),
     ("REDIS_POOL_ON_EMPTY_BEHAVIOR", None),
     ("REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", None),
     ("REDIS_STARTUP_INITIAL_INTERVAL", None),

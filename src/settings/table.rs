@@ -123,6 +123,12 @@ const ALGORITHMS: &[Choice] = &[
 ];
 const CHARGES: &[Choice] = &[named("auto"), named("admitted"), named("always")];
 const SOCKETS: &[Choice] = &[("", ""), named("tcp"), named("unix")];
+const REDIS_TYPES: &[Choice] = &[
+    named("single"),
+    named("sentinel"),
+    named("cluster"),
+    ("", "single"),
+];
 const ON_STORE_ERROR: &[Choice] = &[named("local"), named("allow"), named("deny")];
 const WHEN_FULL: &[Choice] = &[named("evict"), named("overflow")];
 const LOG_FORMATS: &[Choice] = &[named("text"), named("json")];
@@ -222,8 +228,11 @@ pub static GROUPS: &[Group] = &[
     ]},
     Group { heading: "Counters", settings: &[
         set("redis.url", Kind::Text, "",
-            "host:port, a socket's path, redis://, rediss:// or unix://; unset, counters live in memory")
+            "host:port, a socket's path, redis://, rediss:// or unix://; a list of them for sentinels (the primary's name first) and clusters; unset, counters live in memory")
             .reference("REDIS_URL").secret(),
+        set("redis.type", Kind::Choice(REDIS_TYPES), "single",
+            "what redis.url lists: a server, the name of a primary and its sentinels, or nodes of a cluster")
+            .field_is("redis.kind").reference("REDIS_TYPE"),
         set("redis.socket_type", Kind::Choice(SOCKETS), "",
             "tcp or unix, where redis.url does not say; unset, it is what the URL looks like")
             .reference("REDIS_SOCKET_TYPE"),
@@ -231,6 +240,8 @@ pub static GROUPS: &[Group] = &[
         set("redis.auth_file", Kind::Path, "",
             "file whose first line is such, in place of redis.auth; read again for each connection")
             .reference("REDIS_AUTH_FILE"),
+        set("redis.sentinel_auth", Kind::Text, "", "password, or user:password, of the sentinels")
+            .reference("REDIS_SENTINEL_AUTH").secret(),
         set("redis.tls.enabled", Kind::Bool, "false", "use TLS, also where redis.url is not rediss://")
             .reference("REDIS_TLS"),
         set("redis.tls.cacert", Kind::Path, "",
@@ -253,6 +264,27 @@ pub static GROUPS: &[Group] = &[
             .reference("REDIS_TIMEOUT"),
         set("redis.key_prefix", Kind::Text, "rk:", "what all keys begin with; no braces")
             .reference("CACHE_KEY_PREFIX"),
+        set("redis.per_second.enabled", Kind::Bool, "false",
+            "count limits of one second in a Redis of their own; needs redis.per_second.url and redis.url")
+            .reference("REDIS_PERSECOND"),
+        set("redis.per_second.url", Kind::Text, "", "where it is, as redis.url")
+            .reference("REDIS_PERSECOND_URL").secret(),
+        set("redis.per_second.type", Kind::Choice(REDIS_TYPES), "single", "as redis.type")
+            .field_is("redis.per_second.kind").reference("REDIS_PERSECOND_TYPE"),
+        set("redis.per_second.socket_type", Kind::Choice(SOCKETS), "", "as redis.socket_type")
+            .reference("REDIS_PERSECOND_SOCKET_TYPE"),
+        set("redis.per_second.auth", Kind::Text, "", "as redis.auth").reference("REDIS_PERSECOND_AUTH").secret(),
+        set("redis.per_second.auth_file", Kind::Path, "", "as redis.auth_file"),
+        set("redis.per_second.sentinel_auth", Kind::Text, "", "as redis.sentinel_auth")
+            .reference("REDIS_PERSECOND_SENTINEL_AUTH").secret(),
+        set("redis.per_second.tls", Kind::Bool, "false",
+            "as redis.tls.enabled; the files are those of redis.tls").reference("REDIS_PERSECOND_TLS"),
+        set("redis.per_second.pool_size", Kind::Integer(0, 1_024), "0", "as redis.pool_size")
+            .reference("REDIS_PERSECOND_POOL_SIZE"),
+        set("redis.per_second.op_timeout", Kind::Duration(1_000_000, 60_000_000_000), "10ms", "as redis.op_timeout")
+            .reference("REDIS_PERSECOND_OP_TIMEOUT"),
+        set("redis.per_second.timeout", Kind::Duration(1_000_000, 60_000_000_000), "1s", "as redis.timeout")
+            .reference("REDIS_PERSECOND_TIMEOUT"),
         set("default.on_store_error", Kind::Choice(ON_STORE_ERROR), "local",
             "while Redis is away: local counts on this instance's share, allow and deny do not count"),
         set("instances", Kind::Integer(1, 100_000), "1",

@@ -2,6 +2,8 @@
 //!
 //! Every field has an entry in `table`, with its default and its bounds; a missing or a surplus one is an error.
 
+mod redis;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -12,6 +14,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer};
 
+pub use self::redis::{Redis, RedisKind, RedisPerSecond, RedisTls, Secret};
 use super::kind;
 
 /// All settings of a process.
@@ -258,67 +261,6 @@ pub enum DefaultOnStoreError {
     Allow,
     /// They deny everything.
     Deny,
-}
-
-/// The shared store.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// Where it is; `None` keeps counters in memory.
-    pub url: Option<Secret>,
-    /// `tcp`, `unix`, or empty for what the URL looks like.
-    pub socket_type: String,
-    /// Password, or user and password with a colon between.
-    pub auth: Option<Secret>,
-    /// A file whose first line is such; it wins over `auth`.
-    pub auth_file: Option<PathBuf>,
-    /// TLS to it.
-    pub tls: RedisTls,
-    /// Connections in all; 0 is one a thread.
-    pub pool_size: usize,
-    /// Longest wait of a request.
-    #[serde(deserialize_with = "time")]
-    pub op_timeout: Duration,
-    /// Longest time to connect.
-    #[serde(deserialize_with = "time")]
-    pub timeout: Duration,
-    /// What all keys begin with.
-    pub key_prefix: Option<String>,
-}
-
-/// TLS to the shared store. `client_cert` and `client_key` are set both or not at all.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RedisTls {
-    /// Whether to use TLS; a `rediss://` address asks for it, too.
-    pub enabled: bool,
-    /// PEM file with the authorities of the server's certificate; `None`: the system's.
-    pub cacert: Option<PathBuf>,
-    /// PEM file with the certificate that is shown to the server.
-    pub client_cert: Option<PathBuf>,
-    /// PEM file with its private key.
-    pub client_key: Option<PathBuf>,
-    /// Whether the certificate may be for another host.
-    pub skip_hostname_verification: bool,
-}
-
-/// Text that may hold a password: it has to be asked for by name, and no `Debug` output shows it.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, never to be logged.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(not shown)")
-    }
 }
 
 /// The memory store.

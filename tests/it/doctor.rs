@@ -318,6 +318,12 @@ fn what_serve_refuses_is_wrong_usage() {
         [("REDIS_URL", "hunter2"), ("HOST", "")],
         [("REDIS_URL", "127.0.0.1:1"), ("CACHE_KEY_PREFIX", "a{b")],
         [("REDIS_TIMEOUT", "soon"), ("HOST", "")],
+        [("REDIS_URL", "hunter2,"), ("REDIS_TYPE", "sentinel")],
+        [
+            ("REDIS_URL", "h:1,redis://:hunter2@h:1"),
+            ("REDIS_TYPE", "CLUSTER"),
+        ],
+        [("REDIS_TYPE", "CLUSTER"), ("HOST", "")],
     ] {
         let output = doctor(&settings, &[]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

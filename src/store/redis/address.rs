@@ -16,6 +16,10 @@ pub struct Address {
     pub auth: String,
     /// Whether to use TLS, also where the URL does not say so.
     pub tls: bool,
+    /// A host (IPv6 without brackets) and a port that replace the URL's; with them the URL may be empty.
+    pub at: Option<(String, u16)>,
+    /// A database that replaces the URL's.
+    pub db: Option<i64>,
 }
 
 impl std::fmt::Debug for Address {
@@ -42,6 +46,46 @@ pub enum AddressError {
     /// A socket type that is neither `tcp` nor `unix`.
     #[error("redis socket type {0:?}: tcp and unix are allowed")]
     SocketType(String),
+    /// A list, or half of one, where one server is meant.
+    #[error("redis url: not one address; a list needs redis.type (REDIS_TYPE) sentinel or cluster")]
+    List,
+    /// One address of several is wrong.
+    #[error("{error}, at part {place} of the list")]
+    Part {
+        /// Which one, counted from 1.
+        place: usize,
+        /// What is wrong with it.
+        error: Box<AddressError>,
+    },
+    /// Two commas in a row, or one at the end.
+    #[error("redis url: an empty part")]
+    Empty,
+    /// The same host and port as a part before.
+    #[error("redis url: the same host and port twice")]
+    Twice,
+    /// A sentinel or a node of a cluster can't be reached by a socket: others have to reach it, too.
+    #[error("redis url: neither sentinels nor nodes of a cluster are reached by a unix socket")]
+    Socket,
+    /// No name of a primary before the sentinels.
+    #[error(
+        "redis url: want the primary's name and then its sentinels, as in name,host:port,host:port; a name has letters, digits and .-_"
+    )]
+    Name,
+    /// A name alone.
+    #[error("redis url: no sentinels behind the primary's name, want name,host:port,host:port")]
+    NoSentinels,
+    /// `redis://` beside `rediss://`.
+    #[error("redis url: redis:// beside rediss://, want tls for all or for none")]
+    MixedTls,
+    /// Nodes whose own addresses are not the list's have to be let in, too.
+    #[error("redis url: nodes of a cluster with different users or passwords, want the same for all")]
+    MixedAuth,
+    /// Sentinels that name different databases.
+    #[error("redis url: sentinels with different databases, want the primary's in each")]
+    MixedDb,
+    /// A cluster's only database is 0.
+    #[error("redis url: a cluster has no database but 0")]
+    ClusterDb,
 }
 
 impl Address {
@@ -56,6 +100,7 @@ impl Address {
                 .map_err(|error| AddressError::Url(error.kind_text()))?
         } else {
             let addr = match self.socket_type.as_str() {
+                _ if self.at.is_some() => ConnectionAddr::Tcp(String::new(), 0),
                 "unix" => ConnectionAddr::Unix(PathBuf::from(url)),
                 "" if url.starts_with('/') => ConnectionAddr::Unix(PathBuf::from(url)),
                 "" | "tcp" => tcp(url)?,
@@ -64,8 +109,11 @@ impl Address {
             addr.into_connection_info()
                 .map_err(|error| AddressError::Url(error.kind_text()))?
         };
-        let addr = self.encrypted(info.addr().clone())?;
-        let settings = self.authenticated(info.redis_settings().clone());
+        let addr = self.encrypted(self.moved(info.addr().clone()))?;
+        let mut settings = self.authenticated(info.redis_settings().clone());
+        if let Some(db) = self.db {
+            settings = settings.set_db(db);
+        }
         let nodelay = TcpSettings::default().set_nodelay(true);
         let info = info.set_addr(addr).set_redis_settings(settings);
         Ok(info.set_tcp_settings(nodelay))
@@ -75,6 +123,23 @@ impl Address {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.tls || self.url.trim().starts_with("rediss://") || self.url.trim().starts_with("valkeys://")
+    }
+
+    fn moved(&self, addr: ConnectionAddr) -> ConnectionAddr {
+        let Some((host, port)) = self.at.clone() else {
+            return addr;
+        };
+        match addr {
+            ConnectionAddr::TcpTls {
+                insecure, tls_params, ..
+            } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure,
+                tls_params,
+            },
+            _ => ConnectionAddr::Tcp(host, port),
+        }
     }
 
     /// With TLS if that is asked for; certificates are added later.
@@ -135,7 +200,7 @@ mod tests {
             url: url.to_owned(),
             socket_type: socket_type.to_owned(),
             auth: auth.to_owned(),
-            tls: false,
+            ..Address::default()
         }
         .parse()
     }

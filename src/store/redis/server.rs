@@ -80,6 +80,23 @@ impl Server {
         Ok(info.set_addr(addr))
     }
 
+    /// The same credentials, TLS and database at another address. An IPv6 host has no brackets.
+    #[must_use]
+    pub fn at(&self, host: &str, port: u16) -> Self {
+        let mut other = self.clone();
+        other.address.at = Some((host.to_owned(), port));
+        other
+    }
+
+    /// Where it is, without credentials: `host:port`, `[::1]:port` or a path. `?` for what is no address.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.address.parse() {
+            Ok(info) => name_of(info.addr()),
+            Err(_) => "?".to_owned(),
+        }
+    }
+
     /// Whether there is nothing to read.
     pub(super) fn is_without_files(&self) -> bool {
         self.auth_file.is_none() && !self.address.is_tls()
@@ -104,6 +121,15 @@ impl TlsFiles {
             client_tls,
             root_cert: Some(root_cert),
         })
+    }
+}
+
+fn name_of(addr: &ConnectionAddr) -> String {
+    match addr {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } if host.contains(':') => {
+            format!("[{host}]:{port}")
+        }
+        other => other.to_string(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use ratekeeper::settings::{reference, table};
+use ratekeeper::settings::{RedisKind, Secret, reference, table};
 
 use super::{error_of, file_error, load, settings_of};
 
@@ -72,8 +72,6 @@ fn the_address_of_redis_is_taken_and_its_password_never_shown() {
     assert!(!format!("{settings:?}").contains(secret));
     assert_eq!(settings_of(&["--redis-url="], &[&url]).redis.url, None);
     assert_eq!(settings_of(&[], &["REDIS_URL="]).redis.url, None);
-    let sentinel = error_of(&[], &["REDIS_TYPE=SENTINEL"]);
-    assert!(sentinel.contains("not supported yet"), "{sentinel}");
     let prefix = error_of(&[], &["CACHE_KEY_PREFIX=a{b}"]);
     assert!(prefix.contains("slot tag"), "{prefix}");
     for text in [
@@ -93,6 +91,87 @@ fn the_address_of_redis_is_taken_and_its_password_never_shown() {
     );
     let debug = format!("{:?}", load(&[], &[&url]));
     assert!(!debug.contains(secret), "{debug}");
+}
+
+#[test]
+fn the_kind_of_redis_is_read_in_any_case() {
+    let kind = |value: &str| {
+        let redis = settings_of(&[], &["REDIS_URL=a,b:1", &format!("REDIS_TYPE={value}")]).redis;
+        redis.kind
+    };
+    for (value, expected) in [
+        ("SINGLE", RedisKind::Single),
+        ("", RedisKind::Single),
+        ("Sentinel", RedisKind::Sentinel),
+        ("cluster", RedisKind::Cluster),
+    ] {
+        assert_eq!(kind(value), expected, "{value}");
+    }
+    assert_eq!(
+        error_of(&[], &["REDIS_TYPE=RING"]),
+        "variable REDIS_TYPE: want one of single, sentinel, cluster, got \"RING\""
+    );
+    assert_eq!(
+        error_of(&[], &["REDIS_TYPE=SENTINEL"]),
+        "variable REDIS_TYPE: sentinels and clusters need addresses in redis.url"
+    );
+}
+
+#[test]
+fn a_redis_for_limits_of_one_second_has_settings_of_its_own() {
+    let env = [
+        "REDIS_URL=db:6379",
+        "REDIS_PERSECOND=true",
+        "REDIS_PERSECOND_URL=p,s:26379",
+        "REDIS_PERSECOND_TYPE=SENTINEL",
+        "REDIS_PERSECOND_SOCKET_TYPE=tcp",
+        "REDIS_PERSECOND_POOL_SIZE=3",
+        "REDIS_PERSECOND_AUTH=app:hunter2",
+        "REDIS_PERSECOND_TLS=1",
+        "REDIS_SENTINEL_AUTH=hunter3",
+        "REDIS_PERSECOND_SENTINEL_AUTH=hunter4",
+        "REDIS_PERSECOND_TIMEOUT=2s",
+        "REDIS_PERSECOND_OP_TIMEOUT=20ms",
+        "RATEKEEPER_REDIS_PER_SECOND_AUTH_FILE=/run/secrets/second",
+    ];
+    let loaded = load(&[], &env).expect("settings");
+    assert!(
+        loaded.unsupported.is_empty() && loaded.unknown.is_empty(),
+        "{loaded:?}"
+    );
+    assert!(!format!("{loaded:?}").contains("hunter"), "{loaded:?}");
+    let redis = loaded.settings.redis;
+    let text = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
+    assert_eq!(text(&redis.sentinel_auth).as_deref(), Some("hunter3"));
+    let second = redis.per_second.expect("a second Redis");
+    assert_eq!(text(&second.url).as_deref(), Some("p,s:26379"));
+    assert_eq!(text(&second.auth).as_deref(), Some("app:hunter2"));
+    assert_eq!(text(&second.sentinel_auth).as_deref(), Some("hunter4"));
+    assert_eq!(second.kind, RedisKind::Sentinel);
+    assert_eq!((second.socket_type.as_str(), second.pool_size), ("tcp", 3));
+    assert!(second.tls && !redis.tls.enabled);
+    assert_eq!((second.timeout.as_secs(), second.op_timeout.as_millis()), (2, 20));
+    assert_eq!(
+        second.auth_file.as_deref(),
+        Some(Path::new("/run/secrets/second"))
+    );
+    // As in the reference server, the others ask for nothing by themselves.
+    assert_eq!(
+        settings_of(&[], &["REDIS_PERSECOND_URL=db:1"]).redis.per_second,
+        None
+    );
+}
+
+#[test]
+fn a_second_redis_needs_an_address_and_a_first_one() {
+    assert_eq!(
+        error_of(&[], &["REDIS_PERSECOND=true", "REDIS_URL=db:6379"]),
+        "variable REDIS_PERSECOND: a Redis for limits of one second needs an address in redis.per_second.url"
+    );
+    assert_eq!(
+        error_of(&[], &["REDIS_PERSECOND=true", "REDIS_PERSECOND_URL=hunter2:1"]),
+        "variable REDIS_PERSECOND: a Redis for limits of one second needs one for all other limits in redis.url"
+    );
 }
 
 #[test]
@@ -157,7 +236,9 @@ fn every_variable_of_the_reference_server_is_known() {
         .chain(ENVOY_GATEWAY.split_whitespace())
     {
         let elsewhere = reference::PINNED.iter().any(|pinned| pinned.name == name)
-            || reference::NOT_NEEDED.contains(&name);
+            || reference::NOT_NEEDED
+                .iter()
+                .any(|(not_needed, _)| *not_needed == name);
         let warned = reference::UNSUPPORTED
             .iter()
             .any(|(unsupported, _)| *unsupported == name);
@@ -173,7 +254,14 @@ fn every_variable_of_the_reference_server_is_known() {
     let ours = settings
         .iter()
         // Newer than the list.
-        .filter(|name| !["REDIS_OP_TIMEOUT", "REDIS_AUTH_FILE"].contains(name))
+        .filter(|name| {
+            ![
+                "REDIS_OP_TIMEOUT",
+                "REDIS_PERSECOND_OP_TIMEOUT",
+                "REDIS_AUTH_FILE",
+            ]
+            .contains(name)
+        })
         .find(|name| !REFERENCE.split_whitespace().any(|known| known == **name));
     assert_eq!(
         ours, None,
@@ -190,6 +278,10 @@ fn a_variable_that_asks_for_nothing_is_not_warned_about() {
         "REDIS_TLS=False",
         "USE_PROMETHEUS=true",
         "LOCAL_CACHE_SIZE_IN_BYTES=0",
+        "REDIS_PERSECOND=false",
+        "REDIS_PERSECOND_URL=db:6379",
+        "REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR=true",
+        "REDIS_CLUSTER_PIPELINE_PARALLELISM=0",
         "CONFIG_TYPE=FILE",
         "BACKEND_TYPE=redis",
         "RUNTIME_IGNOREDOTFILES=true",
@@ -202,14 +294,14 @@ fn a_variable_that_asks_for_nothing_is_not_warned_about() {
     let loud = [
         "USE_STATSD=true",
         "DOG_STATSD_MOGRIFIER_A_NAME=x",
-        "REDIS_PERSECOND_AUTH=hunter2",
+        "REDIS_STARTUP_MAX_ELAPSED_TIME=1m",
     ];
     let loaded = load(&[], &loud).expect("settings");
     assert_eq!(
         loaded.unsupported,
         [
             "DOG_STATSD_MOGRIFIER_A_NAME",
-            "REDIS_PERSECOND_AUTH",
+            "REDIS_STARTUP_MAX_ELAPSED_TIME",
             "USE_STATSD"
         ]
     );

@@ -125,6 +125,12 @@ impl Reason {
         (Self::Key, "key"),
         (Self::Refused, "refused"),
     ];
+
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
 }
 
 impl From<&StoreError> for Reason {

@@ -12,7 +12,6 @@ use super::give_back::GiveBack;
 use super::lane::{After, Job, Lane, Way, Work};
 use super::link::{self, Connected, is_lost};
 use super::node::lock;
-use super::script::Script;
 use crate::limiter::Micros;
 use crate::store::guard::{Decided, StoreError};
 
@@ -150,6 +149,7 @@ impl Lane {
                 job.fail(StoreError::Timeout);
                 continue;
             }
+            let not_after = self.not_after(&job, now);
             let gives_back = matches!(job.work, Work::GiveBack { .. });
             // What was sent here or tried before goes alone: what keeps one from its keys need not keep another.
             let fits = |group: &Group| {
@@ -167,7 +167,7 @@ impl Lane {
                         way: job.way,
                         jobs: Vec::new(),
                         sent: if gives_back {
-                            Sent::GiveBack(GiveBack::new())
+                            Sent::GiveBack(GiveBack::new(not_after))
                         } else {
                             Sent::Call(Call::new())
                         },
@@ -175,7 +175,6 @@ impl Lane {
                     groups.len() - 1
                 }
             };
-            let not_after = self.not_after(&job, now);
             match groups[at].add(job, not_after) {
                 Ok(()) => calls += 1,
                 Err((job, error)) => job.fail(error),
@@ -266,13 +265,14 @@ impl Lane {
                 lock(&self.node.recent).note(now, std::mem::take(call), &reply);
             }
             Sent::GiveBack(given) => {
-                let mut readings = given.decode(value).map_err(|error| malformed(&error))?;
-                for job in group.jobs.drain(..) {
-                    if let Work::GiveBack { which, reply: to, .. } = job.work {
-                        let rest = readings.split_off(which.len().min(readings.len()));
-                        // Nobody waits any more; it was done all the same.
-                        let _ = to.send(std::mem::replace(&mut readings, rest));
-                    }
+                let readings = given.decode(value).map_err(|error| malformed(&error))?;
+                if let Some(Job {
+                    work: Work::GiveBack { reply: to, .. },
+                    ..
+                }) = group.jobs.pop()
+                {
+                    // If nobody waits any more, it was done all the same.
+                    let _ = to.send(readings);
                 }
             }
         }
@@ -295,13 +295,12 @@ impl Group {
                 .push(&asked.keys, &asked.charges, asked.prior, not_after)
                 .map_err(|refused| StoreError::Unfit(refused.to_string())),
             (Sent::GiveBack(given), Work::GiveBack { asked, which, at, .. }) => {
-                given.set_not_after(not_after);
-                for index in which {
-                    if let Some(charge) = asked.charges.get(*index) {
-                        given.push(asked.keys.get(charge.counter), &charge.limit, charge.hits, *at);
-                    }
-                }
-                Ok(())
+                which.iter().try_for_each(|index| {
+                    let charge = &asked.charges[*index];
+                    given
+                        .push(asked.keys.get(charge.counter), &charge.limit, charge.hits, *at)
+                        .map_err(|not_taken| StoreError::Unfit(not_taken.to_string()))
+                })
             }
             _ => Err(StoreError::Unfit("a call of another kind".to_owned())),
         };

@@ -46,8 +46,7 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
     let mut probes = FuturesUnordered::new();
     loop {
         let troubled = node.troubled.notified();
-        let now = context.clock.now_us();
-        match node.breaker.probe_due(now) {
+        let ticket = match node.breaker.probe_due(context.clock.now_us()) {
             Probe::NotNeeded => {
                 probes.clear();
                 // Looks again by itself, too: a notice can come between the two lines above.
@@ -56,13 +55,16 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
             }
             Probe::In(pause) => {
                 tokio::select! {
-                    Some(Ok(())) = probes.next(), if !probes.is_empty() => succeeded(node, context),
+                    Some(Ok(())) = probes.next(), if !probes.is_empty() => {
+                        // Too late to count, but a good sign: the next one comes soon.
+                        node.breaker.trip(context.clock.now_us(), Reason::Timeout);
+                    }
                     () = tokio::time::sleep(pause) => {}
                 }
                 continue;
             }
-            Probe::Now => {}
-        }
+            Probe::Now(ticket) => ticket,
+        };
         if probes.len() < PROBES_MAX {
             probes.push(try_to_write(node, context, link));
         }
@@ -71,25 +73,19 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
                 if answer.is_ok() {
                     return true;
                 }
-                if probes.is_empty() {
-                    break;
-                }
             }
             false
         };
-        match tokio::time::timeout(PROBE_WITHIN, answered).await {
-            Ok(true) => succeeded(node, context),
-            Ok(false) | Err(_) => {
-                node.breaker.probe_failed(context.clock.now_us());
-            }
+        let answered = tokio::time::timeout(PROBE_WITHIN, answered).await;
+        let now = context.clock.now_us();
+        if answered == Ok(true) {
+            let closed = node.breaker.probe_succeeded(now, ticket);
+            node.is_back();
+            node.moved(closed);
+        } else {
+            node.breaker.probe_failed(now, ticket);
         }
     }
-}
-
-fn succeeded(node: &NodeState, context: &Context) {
-    let closed = node.breaker.probe_succeeded(context.clock.now_us());
-    node.is_back();
-    node.moved(closed);
 }
 
 /// A new connection, and a write that is answered in the time that requests have.

@@ -43,6 +43,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use self::deployment::Deployment;
+use self::give_back::GIVE_BACKS_MAX;
 pub use self::heart::Heart;
 use self::lane::{Job, Way, Work};
 use self::node::{Node, NodeState};
@@ -66,6 +67,8 @@ thread_local! {
 pub struct RedisOptions {
     /// The servers.
     pub deployment: Deployment,
+    /// What it is called in logs and metrics, where its nodes have no addresses to be told apart by.
+    pub name: &'static str,
     /// What all keys begin with.
     pub prefix: String,
     /// Threads that will [`RedisStore::attach`].
@@ -174,7 +177,7 @@ impl RedisStore {
     /// Lanes to a deployment. Connects nothing yet.
     #[must_use]
     pub fn new(options: RedisOptions, clock: Clock) -> Self {
-        let topology = Arc::new(Topology::new(&options.deployment, options.threads.max(1)));
+        let topology = Arc::new(Topology::new(&options));
         let context = Context {
             options,
             clock,
@@ -326,40 +329,44 @@ impl Remote for RedisStore {
         at: Micros,
         wait_until: Micros,
     ) -> Option<Vec<Option<Reading>>> {
-        let not_given = || {
-            self.context.stats.add(|stats| &stats.not_given_back, 1);
-        };
         let slot = slot(part);
-        let (reply, given) = oneshot::channel();
-        let job = Job {
-            slot,
-            give_up_at: self.context.clock.now_us() + GIVE_BACK_US,
-            way: Way::Straight,
-            work: Work::GiveBack {
-                asked,
-                which,
+        let give_up_at = self.context.clock.now_us() + GIVE_BACK_US;
+        let mut readings = Vec::with_capacity(which.len());
+        let mut given = Vec::new();
+        for some in which.chunks(GIVE_BACKS_MAX) {
+            let (reply, answer) = oneshot::channel();
+            let work = Work::GiveBack {
+                asked: Arc::clone(&asked),
+                which: some.to_vec(),
                 at,
                 reply,
-            },
-        };
-        let sent = self.chosen(slot).is_some_and(|node| {
-            let lane = node.lane(THREAD.get(), || 0);
-            lane.is_some_and(|lane| lane.try_send(job).is_ok())
-        });
-        if !sent {
-            not_given();
-            return None;
+            };
+            let job = Job {
+                slot,
+                give_up_at,
+                way: Way::Straight,
+                work,
+            };
+            let sent = self.chosen(slot).is_some_and(|node| {
+                let lane = node.lane(THREAD.get(), || asked.spread());
+                lane.is_some_and(|lane| lane.try_send(job).is_ok())
+            });
+            given.push(sent.then_some(answer));
         }
-        match tokio::time::timeout(self.budget(wait_until), given).await {
-            Ok(Ok(readings)) => {
-                self.context.stats.add(|stats| &stats.given_back, 1);
-                Some(readings)
-            }
-            Ok(Err(_)) | Err(_) => {
-                not_given();
-                None
-            }
+        let stats = &self.context.stats;
+        for answer in given {
+            let answer = match answer {
+                Some(answer) => tokio::time::timeout(self.budget(wait_until), answer).await.ok(),
+                None => None,
+            };
+            let Some(Ok(some)) = answer else {
+                stats.add(|stats| &stats.not_given_back, 1);
+                return None;
+            };
+            stats.add(|stats| &stats.given_back, 1);
+            readings.extend(some);
         }
+        Some(readings)
     }
 
     fn is_connected(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -69,7 +70,7 @@ impl Node {
                 name,
                 place: watch::Sender::new(place),
                 time: RedisTime::default(),
-                breaker: Breaker::default(),
+                breaker: Breaker::new(random()),
                 connected: AtomicU64::new(0),
                 up: watch::Sender::new(0),
                 troubled: Notify::new(),
@@ -107,9 +108,17 @@ impl Drop for Node {
 impl NodeState {
     /// Notes an outcome that has moved the breaker.
     pub fn moved(&self, transition: Option<Transition>) {
-        if let Some(transition) = transition {
-            tracing::warn!(node = self.name, "breaker {transition}");
-            self.troubled.notify_waiters();
+        match transition {
+            None => {}
+            Some(Transition::Opened { why, cause, relapses }) => {
+                let why = why.name();
+                tracing::warn!(node = self.name, why, ?cause, relapses, "redis is not asked: the breaker opened");
+                self.troubled.notify_one();
+            }
+            Some(Transition::Closed { after_us }) => {
+                let after = Duration::from_micros(after_us);
+                tracing::info!(node = self.name, ?after, "redis is asked again: the breaker closed");
+            }
         }
     }
 
@@ -157,4 +166,10 @@ impl NodeState {
 /// The lock, whatever a thread that held it did.
 pub(super) fn lock<T>(it: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     it.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number that no other process has.
+fn random() -> u64 {
+    use std::hash::BuildHasher as _;
+    std::hash::RandomState::new().hash_one(0)
 }

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::Context;
+use super::{Context, RedisOptions};
 use super::deployment::Deployment;
 use super::flight::fail_jobs;
 use super::keeper;
@@ -57,11 +57,14 @@ enum Nodes {
 
 impl Topology {
     /// The nodes that are known without asking.
-    pub fn new(deployment: &Deployment, threads: usize) -> Self {
-        let one = |name: String, place| Nodes::One(Arc::new(Node::new(name, place, threads, Past::default())));
-        let nodes = match deployment {
-            Deployment::Single(server) => one("redis".to_owned(), Place::At(Box::new(server.clone()))),
-            Deployment::Sentinel { master, .. } => one(master.clone(), Place::Unknown),
+    pub fn new(options: &RedisOptions) -> Self {
+        let one = |place| {
+            let name = options.name.to_owned();
+            Nodes::One(Arc::new(Node::new(name, place, options.threads, Past::default())))
+        };
+        let nodes = match &options.deployment {
+            Deployment::Single(server) => one(Place::At(Box::new(server.clone()))),
+            Deployment::Sentinel { .. } => one(Place::Unknown),
             Deployment::Cluster { .. } => Nodes::Many {
                 map: SlotMap::empty(),
                 nodes: Vec::new(),

@@ -12,8 +12,9 @@ use crate::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior};
 use crate::store::Keys;
 use crate::store::redis::call::{Call, Decision, Reply};
 use crate::store::redis::connect_error::ConnectError;
+use crate::store::redis::deployment::Deployment;
 use crate::store::redis::link::Link;
-use crate::store::redis::script::Script;
+use crate::store::redis::script::{Dialect, Script};
 use crate::store::redis::{Context, RedisOptions};
 
 /// All of it ends within this time.
@@ -92,7 +93,10 @@ pub(super) async fn collect(context: &Context, prefix: &str) -> Facts {
 }
 
 async fn connect<'a>(options: &RedisOptions, clock: &'a Clock, until: Micros) -> Answer<Asker<'a>> {
-    let server = options.server.clone();
+    let Deployment::Single(server) = options.deployment.clone() else {
+        return Err(Fault::new("wrong", "not a single server"));
+    };
+    let at = server.clone();
     let known = tokio::task::spawn_blocking(move || server.connection_info()).await;
     let info = match known {
         Ok(info) => info.map_err(|error| Fault::new("wrong", &error.to_string()))?,
@@ -100,14 +104,14 @@ async fn connect<'a>(options: &RedisOptions, clock: &'a Clock, until: Micros) ->
     };
     let user = info.redis_settings().username().unwrap_or("default").to_owned();
     let wait = options.connect_timeout.min(Duration::from_micros(WITHIN_US));
-    let opened = tokio::time::timeout(wait, Link::new(options).open()).await;
+    let opened = tokio::time::timeout(wait, Link::new(options).open(&at)).await;
     let opened = opened.map_err(|_| Fault::timeout())?;
     let connection = opened.map_err(|error| {
         let code = match error {
             ConnectError::Password => "WRONGPASS",
             ConnectError::Network(_) => "unreachable",
             ConnectError::Timeout(_) => "timeout",
-            ConnectError::Server(_) | ConnectError::Refused(_) => "wrong",
+            _ => "wrong",
         };
         Fault::new(code, &error.to_string())
     })?;
@@ -187,7 +191,7 @@ async fn time_and_write(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
 /// Runs both scripts: a consume alone, and one of each algorithm in a call.
 async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
     for script in Script::all() {
-        let () = asker.ask(cmd("SCRIPT").arg("LOAD").arg(script.text())).await?;
+        let () = asker.ask(cmd("SCRIPT").arg("LOAD").arg(script.text(Dialect::Plain))).await?;
     }
     let algorithms = [
         Algorithm::SlidingWindow,
@@ -197,7 +201,7 @@ async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
     for algorithms in [&algorithms[..1], &algorithms[..]] {
         let (call, keys) = call(algorithms, probe)?;
         let mut command = Cmd::new();
-        call.write_to(call.script(), &mut command);
+        call.write_to(call.script(), Dialect::Plain, &mut command);
         let value = asker.ask::<Value>(&command).await;
         // Should this fail, their time to live ends them.
         let _ = asker.ask::<Value>(cmd("DEL").arg(keys)).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, Value};
+use redis::{ConnectionAddr, RedisError, Value};
 
 use super::{Node, Nodes, Past, Place, Topology, Way, lock};
 use crate::store::redis::Context;
@@ -50,7 +50,7 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
     let Some(template) = seeds.first() else { return };
     let seeds: Vec<(Endpoint, Server)> = seeds
         .iter()
-        .filter_map(|seed| Some((seed.endpoint()?, seed.clone())))
+        .filter_map(|seed| Some((endpoint_of(seed)?, seed.clone())))
         .collect();
     let link = Link::new(&context.options);
     let (mut connections, mut last, mut said) = (Connections::new(), 0, false);
@@ -243,6 +243,17 @@ impl Topology {
         }
         self.nodes.store(Arc::new(Nodes::Many { map, nodes }));
         Some(node)
+    }
+}
+
+/// Where a node of the settings is.
+fn endpoint_of(seed: &Server) -> Option<Endpoint> {
+    match seed.address.parse().ok()?.addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => Some(Endpoint {
+            host: host.clone(),
+            port: *port,
+        }),
+        _ => None,
     }
 }
 

@@ -161,6 +161,7 @@ impl Lane {
                     }
                     continue;
                 }
+                Err(_) if matches!(*self.node.place.borrow(), Place::Gone) => return,
                 Err(error) => {
                     self.node.can_not_connect(&error, self.context.clock.now_us());
                     self.context.stats.add(|stats| &stats.disconnects, 1);

@@ -35,6 +35,9 @@ struct Named {
     at: Endpoint,
 }
 
+/// What a sentinel knows of the primary, and where it is.
+type Answers = (HashMap<String, String>, Option<(String, u16)>);
+
 /// Asks until the topology is gone.
 pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
     let Deployment::Sentinel {
@@ -95,11 +98,14 @@ async fn ask(
             Some(open) => open,
             None => link.open(sentinel).await?,
         };
-        let mut command = redis::cmd("SENTINEL");
-        command.arg("MASTER").arg(master);
-        let fields: RedisResult<HashMap<String, String>> = command.query_async(&mut open).await;
-        let fields = fields.map_err(|error| ConnectError::of(&error))?;
-        let named = read(&fields).ok_or(ConnectError::NoPrimary)?;
+        // The address of the second answer is the newer one while a failover goes on: a sentinel that leads one tells the new
+        // primary there as soon as that has agreed, in the first only when its replicas follow.
+        let mut commands = redis::pipe();
+        commands.cmd("SENTINEL").arg("MASTER").arg(master);
+        commands.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        let answers: RedisResult<Answers> = commands.query_async(&mut open).await;
+        let (fields, at) = answers.map_err(|error| ConnectError::of(&error))?;
+        let named = read(&fields, at).ok_or(ConnectError::NoPrimary)?;
         *connection = Some(open);
         Ok(named)
     };
@@ -108,13 +114,11 @@ async fn ask(
         .unwrap_or(Err(ConnectError::Timeout(WITHIN)))
 }
 
-fn read(fields: &HashMap<String, String>) -> Option<Named> {
+fn read(fields: &HashMap<String, String>, at: Option<(String, u16)>) -> Option<Named> {
+    let (host, port) = at?;
     Some(Named {
         epoch: fields.get("config-epoch")?.parse().ok()?,
-        at: Endpoint {
-            host: fields.get("ip")?.clone(),
-            port: fields.get("port")?.parse().ok()?,
-        },
+        at: Endpoint { host, port },
     })
 }
 
@@ -124,12 +128,11 @@ mod tests {
 
     #[test]
     fn an_answer_is_read() {
-        let mut fields: HashMap<String, String> = [("ip", "10.0.0.1"), ("port", "6379"), ("config-epoch", "3")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        let named = read(&fields).expect("complete");
+        let fields = |epoch: &str| HashMap::from([("config-epoch".to_owned(), epoch.to_owned())]);
+        let at = || Some(("10.0.0.1".to_owned(), 6_379));
+        let named = read(&fields("3"), at()).expect("complete");
         assert_eq!((named.epoch, named.at.to_string().as_str()), (3, "10.0.0.1:6379"));
-        fields.insert("port".to_owned(), "none".to_owned());
-        assert_eq!(read(&fields), None);
+        assert_eq!(read(&fields("none"), at()), None);
+        assert_eq!(read(&fields("3"), None), None);
     }
 }

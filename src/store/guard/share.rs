@@ -117,10 +117,12 @@ fn hash(key: &str) -> u64 {
 
 /// A verdict on a counter that nobody knows.
 fn unknown(charge: &Charge, over: bool) -> Verdict {
-    let remaining = if over { 0 } else { charge.limit.burst().into() };
+    let limit = charge.limit.burst().into();
+    let remaining = if over { 0 } else { limit };
     let wait_us = if over { UNKNOWN_WAIT_US } else { 0 };
     Verdict {
         over,
+        limit,
         remaining,
         wait_us,
         ..Verdict::default()

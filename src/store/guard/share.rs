@@ -59,12 +59,13 @@ impl Share {
                 }
                 OnStoreError::Allow if charge.quota => counted.prior.quota_limits += 1,
                 OnStoreError::Allow => {}
-                OnStoreError::Deny if charge.mode == Mode::Refund || charge.shadow => {}
-                OnStoreError::Deny if charge.quota => {
+                OnStoreError::Deny | OnStoreError::Strict if charge.mode == Mode::Refund || charge.shadow => {
+                }
+                OnStoreError::Deny | OnStoreError::Strict if charge.quota => {
                     counted.prior.quota_limits += 1;
                     counted.prior.quota_over += 1;
                 }
-                OnStoreError::Deny => counted.prior.denied = true,
+                OnStoreError::Deny | OnStoreError::Strict => counted.prior.denied = true,
             }
         }
         self.counters.decide_now(&mut counted);
@@ -73,7 +74,7 @@ impl Share {
             let verdict = match batch.on_store_error(at) {
                 OnStoreError::Local => of_shares.next().copied().unwrap_or_default(),
                 OnStoreError::Allow => unknown(charge, false),
-                OnStoreError::Deny => unknown(charge, charge.mode != Mode::Refund),
+                OnStoreError::Deny | OnStoreError::Strict => unknown(charge, charge.mode != Mode::Refund),
             };
             batch.verdicts.push(verdict);
         }

@@ -6,7 +6,9 @@ use ratekeeper::policy::compile::compile;
 use ratekeeper::policy::schema::{Place, ShardBy};
 
 use super::{clean, listed, parsed};
-use crate::deciding::DEFAULTS;
+use crate::asking::{ask, descriptor};
+use crate::deciding::{DEFAULTS, Deciding};
+use crate::support;
 
 #[test]
 fn the_key_is_kept_as_written() {
@@ -105,4 +107,52 @@ fn a_merged_domain_has_the_one_that_a_file_of_it_says() {
         (path.to_owned(), Place { line: 1, column: 23 }, text)
     };
     assert_eq!(faults, [fault("1"), fault("2")]);
+}
+
+/// Over files, `check` says it with the line, and a service keeps what it had.
+#[test]
+fn files_of_a_domain_that_differ_are_refused_together() {
+    let file = |key: &str| {
+        format!(
+            "domain: d\nshard_by: {key}\ndescriptors:\n  - {{key: {key}, rate_limit: {{unit: day, requests_per_unit: 1}}}}\n"
+        )
+    };
+    let dir = support::policies(&[("a.yaml", &file("tenant")), ("b.yaml", &file("user"))]);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ratekeeper"));
+    let output = command
+        .args(["check", "--merge-domain-config"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let place = format!("{}:2:11: error: ", dir.path().join("b.yaml").display());
+    let first = format!("{}", dir.path().join("a.yaml").display());
+    let expected = format!(
+        "{place}'shard_by' is 'user' here and 'tenant' in {first}, but a domain has one\n    2 | shard_by: user\n      |           ^\n\
+         2 files, 0 domains, 0 rules, 1 problems\n"
+    );
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap().replace("\n\n", "\n"),
+        expected
+    );
+
+    let service = Deciding::new(&[&file("tenant")]);
+    let asked = |entry: &str| {
+        let answer = ask(&service, "d", 0, &[descriptor(&[entry])]).unwrap();
+        (answer.statuses[0].current_limit.is_some(), answer.denied)
+    };
+    assert_eq!(asked("tenant=a"), (true, false));
+    let loaded = service.load(&[&file("tenant"), &file("user")]);
+    assert_eq!(
+        loaded
+            .files_in_error
+            .iter()
+            .map(|path| &**path)
+            .collect::<Vec<_>>(),
+        ["1.yaml"]
+    );
+    assert_eq!(asked("tenant=a"), (true, true), "its counter, too");
+    assert_eq!(asked("user=u"), (false, false));
+    let _ = service.load(&[&file("tenant"), &file("user").replace("shard_by: user", "# none")]);
+    assert_eq!(asked("user=u"), (true, false));
 }

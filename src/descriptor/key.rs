@@ -8,8 +8,8 @@
 //! `<prefix>{<domain>|<entry>}|<entry>|…:<algorithm>:<window in s>`. All counters of one value so are in one slot.
 //!
 //! **No two identities have one key.** Behind the `}` stands `:` in the one form and `|` in the other. Up to there nothing that
-//! separates or marks parts (`{`, `}`, `|`, `=`, `~`, `#`) is ever part of one. Only `:` stands for itself in values; the suffix
-//! is read from the end: numbers up to the last name of an algorithm, which is none.
+//! separates or marks parts (`{`, `}`, `|`, `=`, `~`, `#`) is ever part of one. Only `:` stands for itself in values, too. It moves
+//! no boundary: read from the end, a suffix is numbers and then the name of an algorithm, which is no number.
 //!
 //! **Length.** What would make a key longer than [`ENCODED_BYTES_MAX`] stands as `#` and the first 128 bits of its SHA-256: what
 //! is in the braces, or with `shard_by` what is behind them. The tag with `shard_by` is hashed on its own, and by its own length

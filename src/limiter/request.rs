@@ -61,6 +61,8 @@ pub struct Reading {
 pub struct Verdict {
     /// Above the limit, whether or not that denies the request.
     pub over: bool,
+    /// Hits that fit into an empty counter of the limit that was judged: of an instance's share, if that decided.
+    pub limit: u64,
     /// Hits used after this charge, a part of one counting whole.
     pub used: u64,
     /// Hits that still fit after this charge.
@@ -72,9 +74,10 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn ok(reading: Reading) -> Self {
+    fn ok(limit: &Limit, reading: Reading) -> Self {
         Self {
             over: false,
+            limit: limit.burst().into(),
             used: reading.used,
             remaining: reading.remaining,
             wait_us: reading.wait_us,
@@ -221,18 +224,22 @@ fn judge<C: Counters + ?Sized>(now: Micros, charge: &Charge, counters: &C, booke
     let before = level.plus(*booked);
     let over = |level: Level, booked, hits| Verdict {
         over: true,
-        ..Verdict::ok(Reading {
-            used: level.used_hits(),
-            remaining: level.remaining_hits(),
-            wait_us: state.wait_us(now, limit, booked, hits),
-        })
+        ..Verdict::ok(
+            limit,
+            Reading {
+                used: level.used_hits(),
+                remaining: level.remaining_hits(),
+                wait_us: state.wait_us(now, limit, booked, hits),
+            },
+        )
     };
     let ok = |level: Level, booked| {
-        Verdict::ok(Reading {
+        let reading = Reading {
             used: level.used_hits(),
             remaining: level.remaining_hits(),
             wait_us: state.empty_us(now, limit, booked),
-        })
+        };
+        Verdict::ok(limit, reading)
     };
     match charge.mode {
         Mode::Peek if before.fits(0) => ok(before, *booked),
@@ -289,11 +296,12 @@ fn book<C: Counters + ?Sized>(
             let nothing = State::new(limit.algorithm());
             let state = counters.get(charge.counter).unwrap_or(&nothing);
             let level = state.level(now, limit);
-            *verdict = Verdict::ok(Reading {
+            let reading = Reading {
                 used: level.used_hits(),
                 remaining: level.remaining_hits(),
                 wait_us: state.empty_us(now, limit, 0),
-            });
+            };
+            *verdict = Verdict::ok(limit, reading);
         }
         Mode::Consume | Mode::Record | Mode::Peek => {}
     }

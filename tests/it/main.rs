@@ -38,6 +38,7 @@ mod reference_random;
 mod reload;
 mod script_store;
 mod settings;
+mod shard_by;
 mod support;
 mod tls;
 mod wire;

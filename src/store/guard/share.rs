@@ -59,7 +59,8 @@ impl Share {
                 }
                 OnStoreError::Allow if charge.quota => counted.prior.quota_limits += 1,
                 OnStoreError::Allow => {}
-                OnStoreError::Deny | OnStoreError::Strict if charge.mode == Mode::Refund || charge.shadow => {}
+                OnStoreError::Deny | OnStoreError::Strict if charge.mode == Mode::Refund || charge.shadow => {
+                }
                 OnStoreError::Deny | OnStoreError::Strict if charge.quota => {
                     counted.prior.quota_limits += 1;
                     counted.prior.quota_over += 1;
@@ -117,10 +118,12 @@ fn hash(key: &str) -> u64 {
 
 /// A verdict on a counter that nobody knows.
 fn unknown(charge: &Charge, over: bool) -> Verdict {
-    let remaining = if over { 0 } else { charge.limit.burst().into() };
+    let limit = charge.limit.burst().into();
+    let remaining = if over { 0 } else { limit };
     let wait_us = if over { UNKNOWN_WAIT_US } else { 0 };
     Verdict {
         over,
+        limit,
         remaining,
         wait_us,
         ..Verdict::default()

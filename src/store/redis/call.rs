@@ -376,6 +376,7 @@ fn verdict(
     };
     Ok(Verdict {
         over,
+        limit: limit.burst().into(),
         used: reading.used,
         remaining: reading.remaining,
         wait_us: reading.wait_us,

@@ -8,7 +8,7 @@
 //!
 //! A call that was given up is never sent again, and carries a not-after so that the store does not run it later.
 
-mod breaker;
+pub mod breaker;
 mod instances;
 mod share;
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use self::breaker::Breaker;
+use self::breaker::{Breaker, Probe, State, Ticket};
 pub use self::instances::{Instances, Membership, Source, View};
 pub use self::share::{Share, share_of};
 use super::{Batch, Keys, Step, Store};
@@ -157,7 +157,7 @@ impl<R: Remote> Guarded<R> {
         Self {
             remote,
             share,
-            breaker: Breaker::default(),
+            breaker: Breaker::new(seed()),
             clock,
             op_timeout,
             without: Default::default(),
@@ -174,7 +174,10 @@ impl<R: Remote> Guarded<R> {
     /// Whether the store is not asked, and how often that began.
     #[must_use]
     pub fn breaker(&self) -> (bool, u64) {
-        (self.breaker.is_open(), self.breaker.opened())
+        (
+            self.breaker.state() != State::Closed,
+            self.breaker.opened().map(|(_, times)| times).sum(),
+        )
     }
 
     /// How many instances share the limits, as far as this one knows.
@@ -188,10 +191,26 @@ impl<R: Remote> Guarded<R> {
         self.share.sweep_part(now);
     }
 
+    /// Tells the breaker what became of a request or, by its ticket, of a probe.
+    fn tell(&self, probe: Option<Ticket>, failure: Option<Reason>) {
+        let now = self.clock.now_us();
+        match (probe, failure) {
+            (None, None) => self.breaker.succeeded(now),
+            (None, Some(why)) => drop(self.breaker.failed(now, why)),
+            (Some(ticket), None) => drop(self.breaker.probe_succeeded(now, ticket)),
+            (Some(ticket), Some(_)) => self.breaker.probe_failed(now, ticket),
+        }
+    }
+
     fn decide_without(&self, batch: &mut Batch, reason: Reason) {
         self.without[reason as usize].fetch_add(1, Ordering::Relaxed);
         self.share.decide(batch);
     }
+}
+
+/// A number that other instances don't have.
+fn seed() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
 }
 
 impl<R: Remote> Store for Guarded<R> {
@@ -200,9 +219,13 @@ impl<R: Remote> Store for Guarded<R> {
             self.decide_without(batch, Reason::Timeout);
             return Step::Done;
         }
-        let Some(permit) = self.breaker.admit(batch.now) else {
-            self.decide_without(batch, Reason::Breaker);
-            return Step::Done;
+        let ticket = match self.breaker.probe_due(batch.now) {
+            Probe::NotNeeded => None,
+            Probe::Now(ticket) => Some(ticket),
+            Probe::In(_) => {
+                self.decide_without(batch, Reason::Breaker);
+                return Step::Done;
+            }
         };
         Step::Wait(Box::pin(async move {
             let most = u64::try_from(self.op_timeout.as_micros()).unwrap_or(u64::MAX);
@@ -222,16 +245,16 @@ impl<R: Remote> Store for Guarded<R> {
             (batch.keys, batch.charges) = (asked.keys, asked.charges);
             match result {
                 Ok(decided) => {
-                    permit.succeeded();
+                    self.tell(ticket, None);
                     (batch.verdicts, batch.outcome) = (decided.verdicts, decided.outcome);
                 }
                 Err(error) => {
                     match error {
-                        StoreError::Key => permit.succeeded(),
+                        StoreError::Key => self.tell(ticket, None),
                         // These say nothing about the store: the request, or a caller that waited for less than we do.
-                        StoreError::Unfit(_) => drop(permit),
-                        StoreError::Timeout if hurried => drop(permit),
-                        _ => permit.failed(self.clock.now_us()),
+                        StoreError::Timeout if hurried && ticket.is_none() => {}
+                        StoreError::Unfit(_) if ticket.is_none() => {}
+                        _ => self.tell(ticket, Some(Reason::from(&error))),
                     }
                     self.decide_without(batch, Reason::from(&error));
                 }
@@ -240,7 +263,7 @@ impl<R: Remote> Store for Guarded<R> {
     }
 
     fn describe(&self) -> String {
-        let state = match (self.remote.is_connected(), self.breaker.is_open()) {
+        let state = match (self.remote.is_connected(), !self.breaker.admits()) {
             (false, _) => "not connected, limits are counted on shares",
             (true, true) => "away, limits are counted on shares",
             (true, false) => "in use",

@@ -7,6 +7,7 @@
 )]
 
 mod asking;
+mod breaker_histories;
 mod deciding;
 mod decisions;
 mod doctor;

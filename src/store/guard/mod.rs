@@ -9,7 +9,7 @@
 //!
 //! A call that was given up is never sent again, and carries a not-after so that the store does not run it later.
 
-mod breaker;
+pub mod breaker;
 mod instances;
 mod parts;
 mod quarantine;

@@ -247,7 +247,7 @@ impl Lane {
     /// Gives each job its part of a reply.
     fn deliver(&self, group: &mut Group, value: &Value) -> Result<(), StoreError> {
         let malformed = |error: &dyn std::fmt::Display| StoreError::Server(error.to_string());
-        match &mut group.sent {
+        match &group.sent {
             Sent::Call(call) => {
                 let mut reply = Reply::default();
                 call.decode(value, &mut reply).map_err(|error| malformed(&error))?;
@@ -262,7 +262,7 @@ impl Lane {
                     // Nobody waits any more: the request was given up or cancelled.
                     let _ = to.send(decided(call.decision(&reply, at), reply.now_us));
                 }
-                lock(&self.node.recent).note(now, std::mem::take(call), &reply);
+                lock(&self.node.recent).note(now, call, &reply);
             }
             Sent::GiveBack(given) => {
                 let readings = given.decode(value).map_err(|error| malformed(&error))?;

@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use super::Context;
 use super::connect_error::ConnectError;
 use super::link::{Connected, Link};
-use super::node::{NodeState, Place};
+use super::node::{NodeState, Place, lock};
 use super::slot::key_in;
 use crate::store::guard::{Probe, Reason};
 
@@ -123,6 +123,7 @@ async fn mark(node: &NodeState, context: &Context, link: &Link) {
     let mut connected: Option<Connected> = None;
     loop {
         tokio::time::sleep(MARK).await;
+        lock(&node.recent).forget(context.clock.now_us());
         if !node.breaker.admits() {
             connected = None;
             continue;

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::connect_error::ConnectError;
 use super::lane::Job;
-use super::recent::{Recent, Replayed};
+use super::recent::Recent;
 use super::recovery::Past;
 use super::server::Server;
 use super::time::RedisTime;
@@ -155,11 +155,6 @@ impl NodeState {
     pub fn emptied_at(&self) -> Option<Micros> {
         let at = self.emptied_at.load(Ordering::Relaxed);
         (at != 0).then_some(at)
-    }
-
-    /// What this process has charged here lately on keys that `wanted` takes.
-    pub fn lately(&self, wanted: impl Fn(&str) -> bool) -> Vec<Replayed> {
-        lock(&self.recent).replay(wanted)
     }
 }
 

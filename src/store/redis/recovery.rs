@@ -15,16 +15,15 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use super::Context;
-use super::call::{CHARGES_MAX, Call};
+use super::call::{CHARGES_MAX, Call, Reply};
 use super::connect_error::ConnectError;
 use super::identity::Identity;
 use super::link::{Connected, is_lost};
-use super::node::NodeState;
-use super::recent::{KEEP_US, Replayed};
+use super::node::{NodeState, lock};
+use super::recent::{Replayed, SPAN_US};
 use super::script::Script;
 use super::slot::{key_in, slot_of};
 use crate::limiter::Prior;
-use crate::store::Keys;
 
 /// A marker outlives an outage of this length, in milliseconds.
 const MARKER_TTL_MS: u64 = 3_600_000;
@@ -38,9 +37,7 @@ const WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Past {
     identity: Option<Identity>,
     marker: Option<Marker>,
-    /// What was charged on the primary whose slots this node has taken over.
-    inherited: Vec<Replayed>,
-    /// It has taken over from another node.
+    /// It has taken over from another node, and what was charged there is among its own recent charges.
     heir: bool,
 }
 
@@ -52,14 +49,11 @@ struct Marker {
 }
 
 impl Past {
-    /// Of a node that takes over from another one.
-    pub fn of_heir(before: &Self, charged: Vec<Replayed>) -> Self {
-        let mut inherited = before.inherited.clone();
-        inherited.extend(charged);
+    /// Of a node that takes over from this one.
+    pub fn heir(&self) -> Self {
         Self {
             identity: None,
-            marker: before.marker.clone(),
-            inherited,
+            marker: self.marker.clone(),
             heir: true,
         }
     }
@@ -87,14 +81,12 @@ impl NodeState {
             let refused = |error: RedisError| ConnectError::of(&error);
             let mut connection = connected.connection.clone();
             let lost = self.what_is_lost(&past, &mut connection).await.map_err(refused)?;
-            let mut charged = std::mem::take(&mut past.inherited);
-            charged.extend(self.lately(|_| true));
-            let count = charged.len();
-            let told = tokio::time::timeout(WITHIN, record(&charged, connected.clone(), context)).await;
-            match told {
+            let charged = lock(&self.recent).replay(context.clock.now_us(), |_| true);
+            let recording = self.record(&charged, connected.clone(), context);
+            match tokio::time::timeout(WITHIN, recording).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    past.inherited = charged;
+                    lock(&self.recent).put_back(&charged);
                     return Err(refused(error));
                 }
                 Err(_) => tracing::warn!(node = self.name, "not all recent charges were recorded again in time"),
@@ -108,7 +100,7 @@ impl NodeState {
                 node = self.name,
                 %identity,
                 lost,
-                recorded_again = count,
+                recorded_again = charged.len(),
                 "a new primary, or one that was restarted"
             );
             past.heir = false;
@@ -122,7 +114,7 @@ impl NodeState {
         let Some(marker) = &past.marker else { return Ok(false) };
         let found: RedisResult<Option<u64>> = redis::cmd("GET").arg(&marker.key).query_async(connection).await;
         match found {
-            Ok(found) => Ok(found.is_none_or(|at_ms| at_ms + KEEP_US / 1_000 < marker.at_ms)),
+            Ok(found) => Ok(found.is_none_or(|at_ms| at_ms + SPAN_US / 1_000 < marker.at_ms)),
             Err(error) if is_lost(&error) => Err(error),
             // Its slot has moved, or it holds something else: nothing follows.
             Err(_) => Ok(false),
@@ -156,50 +148,60 @@ impl NodeState {
         self.past.lock().await.marker = Some(Marker { key, at_ms });
         Ok(())
     }
+
+    /// Records charges in calls of one slot each.
+    async fn record(
+        &self,
+        charged: &[Replayed],
+        mut connected: Connected,
+        context: &Context,
+    ) -> RedisResult<()> {
+        for some in calls(charged, context.options.is_cluster()).chunks(AT_ONCE) {
+            let mut commands = Pipeline::new();
+            for call in some {
+                let mut command = Cmd::new();
+                call.write_to(Script::batch(), connected.dialect, &mut command);
+                commands.add_command(command);
+            }
+            let connection = &mut connected.connection;
+            let answers = connection.send_packed_commands(&commands, 0, some.len()).await?;
+            for (call, answer) in some.iter().zip(answers) {
+                if let Value::ServerError(error) = answer {
+                    let error = RedisError::from(error);
+                    // A slot that is another node's by now: that one has its data.
+                    if error.redirect_node().is_some() {
+                        continue;
+                    }
+                    return Err(error);
+                }
+                let mut reply = Reply::default();
+                if call.decode(&answer, &mut reply).is_ok() {
+                    lock(&self.recent).note(context.clock.now_us(), call, &reply);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Records charges in calls of one slot each.
-async fn record(charged: &[Replayed], mut connected: Connected, context: &Context) -> RedisResult<()> {
+/// The calls that record these charges.
+fn calls(charged: &[Replayed], by_slot: bool) -> Vec<Call> {
+    let slot = |it: &Replayed| if by_slot { slot_of(&it.key) } else { 0 };
     let mut in_order: Vec<&Replayed> = charged.iter().collect();
-    if context.options.is_cluster() {
-        in_order.sort_by_cached_key(|it| slot_of(&it.key));
-    }
-    let same_call = |a: &&Replayed, b: &&Replayed| {
-        !context.options.is_cluster() || slot_of(&a.key) == slot_of(&b.key)
-    };
-    let mut calls: Vec<Call> = Vec::new();
-    for group in in_order.chunk_by(same_call) {
-        for part in group.chunks(CHARGES_MAX) {
+    in_order.sort_by_cached_key(|it| slot(it));
+    let mut calls = Vec::new();
+    for of_slot in in_order.chunk_by(|a, b| slot(a) == slot(b)) {
+        for some in of_slot.chunks(CHARGES_MAX) {
             let mut call = Call::new();
-            for it in part {
-                let mut keys = Keys::default();
-                keys.add(0, |text| text.push_str(&it.key));
-                // A bound that no charge of ours breaks: each was in a call before.
-                let _ = call.push(&keys, &[it.charge()], Prior::default(), 0);
+            for it in some {
+                let (keys, charges) = it.request();
+                if let Err(refused) = call.push(&keys, &charges, Prior::default(), 0) {
+                    // Each was in a call before.
+                    tracing::error!(%refused, "a recent charge that can't be recorded again");
+                }
             }
             calls.push(call);
         }
     }
-    for some in calls.chunks(AT_ONCE) {
-        let mut commands = Pipeline::new();
-        for call in some {
-            let mut command = Cmd::new();
-            call.write_to(Script::batch(), connected.dialect, &mut command);
-            commands.add_command(command);
-        }
-        let answers = connected
-            .connection
-            .send_packed_commands(&commands, 0, some.len())
-            .await?;
-        for answer in answers {
-            if let Value::ServerError(error) = answer {
-                let error = RedisError::from(error);
-                // A slot that is another node's by now is told there.
-                if error.redirect_node().is_none() {
-                    return Err(error);
-                }
-            }
-        }
-    }
-    Ok(())
+    calls
 }

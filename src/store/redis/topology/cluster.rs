@@ -12,12 +12,14 @@ use redis::aio::MultiplexedConnection;
 use redis::{ConnectionAddr, RedisError, Value};
 
 use super::{Node, Nodes, Past, Place, Topology, Way, lock};
+use crate::limiter::Micros;
 use crate::store::redis::Context;
 use crate::store::redis::connect_error::ConnectError;
 use crate::store::redis::deployment::Deployment;
 use crate::store::redis::keeper;
 use crate::store::redis::link::Link;
 use crate::store::redis::lane::Lane;
+use crate::store::redis::recent::Replayed;
 use crate::store::redis::server::Server;
 use crate::store::redis::slot::slot_of;
 use crate::store::redis::slot_map::{Endpoint, SlotMap};
@@ -174,7 +176,7 @@ impl Topology {
                 Some((_, node)) => Arc::clone(node),
                 None => {
                     let serves = |key: &str| map.owner(slot_of(key)) == Some(place);
-                    let past = past_of(endpoint, old, nodes, serves);
+                    let past = past_of(endpoint, old, nodes, context.clock.now_us(), serves);
                     self.add(endpoint, template, past, &threads, context)
                 }
             };
@@ -188,7 +190,7 @@ impl Topology {
         &self,
         endpoint: &Endpoint,
         template: &Server,
-        past: Past,
+        (past, charged): (Past, Vec<Replayed>),
         threads: &[(usize, tokio::runtime::Handle)],
         context: &Arc<Context>,
     ) -> Arc<Node> {
@@ -196,6 +198,7 @@ impl Topology {
         let server = template.at(&endpoint.host, endpoint.port);
         let place = Place::At(Box::new(server));
         let node = Arc::new(Node::new(endpoint.to_string(), place, context.options.threads, past));
+        lock(&node.state.recent).put_back(&charged);
         for (thread, runtime) in threads {
             self.start_lanes(&node, *thread, runtime, context);
         }
@@ -232,7 +235,7 @@ impl Topology {
                 if map.primaries.iter().any(|(_, replicas)| replicas.contains(&endpoint)) {
                     return None;
                 }
-                let node = self.add(&endpoint, template, Past::default(), &threads, context);
+                let node = self.add(&endpoint, template, (Past::default(), Vec::new()), &threads, context);
                 nodes.push((endpoint.clone(), Arc::clone(&node)));
                 map.primaries.push((endpoint.clone(), Vec::new()));
                 node
@@ -257,28 +260,24 @@ fn endpoint_of(seed: &Server) -> Option<Endpoint> {
     }
 }
 
-/// What a new primary has to be told: what was charged on the one whose replica it was.
+/// What is known of a new primary: that it takes over from the one whose replica it was, and what was charged there.
 fn past_of(
     endpoint: &Endpoint,
     old: &SlotMap,
     nodes: &[(Endpoint, Arc<Node>)],
+    now: Micros,
     serves: impl Fn(&str) -> bool,
-) -> Past {
+) -> (Past, Vec<Replayed>) {
     let before = old
         .primaries
         .iter()
         .position(|(_, replicas)| replicas.contains(endpoint))
         .and_then(|place| nodes.get(place));
-    match before {
-        Some((_, before)) => {
-            let past = before.state.past.try_lock();
-            let charged = before.state.lately(serves);
-            match past {
-                Ok(past) => Past::of_heir(&past, charged),
-                // It was just being told something itself.
-                Err(_) => Past::of_heir(&Past::default(), charged),
-            }
-        }
-        None => Past::default(),
-    }
+    let Some((_, before)) = before else {
+        return (Past::default(), Vec::new());
+    };
+    let charged = lock(&before.state.recent).replay(now, serves);
+    // If it is just being told something itself, its marker is not known.
+    let past = before.state.past.try_lock();
+    (past.map_or_else(|_| Past::default().heir(), |past| past.heir()), charged)
 }

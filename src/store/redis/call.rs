@@ -34,6 +34,7 @@ pub struct Call {
     key_ends: Vec<usize>,
     key_hashes: Vec<u64>,
     limits: Vec<Limit>,
+    /// Their counters are this call's keys.
     charges: Vec<Charge>,
     requests: Vec<Sent>,
     now_us: Option<Micros>,
@@ -130,8 +131,9 @@ impl Call {
             let key = self.key_number(keys.get(charge.counter));
             let limit = self.limit_number(&charge.limit);
             write_charge(&mut self.charge_rows, key, limit, charge);
+            let counter = key - 1;
+            self.charges.push(Charge { counter, ..*charge });
         }
-        self.charges.extend_from_slice(charges);
         write_request(&mut self.request_rows, charges.len(), prior, not_after_us);
         self.requests.push(Sent {
             charges: charges.len(),
@@ -265,6 +267,30 @@ impl Call {
             },
             Part::TooLate => Decision::TooLate,
             Part::NotOurs { key } => Decision::NotOurs { key: self.key(key) },
+        })
+    }
+
+    /// What the server has added to counters by this call, as its decoded reply says: the key, and the consume or record on it.
+    pub fn booked<'a>(&'a self, reply: &'a Reply) -> impl Iterator<Item = (&'a str, &'a Charge)> {
+        let mut first = 0;
+        let requests = self.requests.iter().zip(&reply.parts);
+        let decided = requests.flat_map(move |(request, part)| {
+            let charges = &self.charges[first..first + request.charges];
+            first += request.charges;
+            let (verdicts, denied) = match *part {
+                Part::Decided { start, outcome } => (reply.verdicts.get(start..), outcome.denied),
+                Part::TooLate | Part::NotOurs { .. } => (None, true),
+            };
+            let judged = charges.iter().zip(verdicts.unwrap_or_default());
+            judged.map(move |(charge, verdict)| (charge, verdict.over || denied))
+        });
+        decided.filter_map(|(charge, refused)| {
+            let booked = match charge.mode {
+                Mode::Consume => !refused,
+                Mode::Record => true,
+                Mode::Peek | Mode::Refund => false,
+            };
+            booked.then(|| (self.key(charge.counter), charge))
         })
     }
 }

@@ -15,6 +15,7 @@ pub mod doctor;
 mod heart;
 mod lane;
 mod link;
+pub mod recent;
 pub mod script;
 pub mod server;
 mod time;

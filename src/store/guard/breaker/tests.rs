@@ -342,6 +342,32 @@ fn a_node_is_in_use_within_a_second_of_its_return_even_with_false_starts() {
 }
 
 #[test]
+fn a_false_start_under_the_returning_load_costs_a_short_pause_only() {
+    for seed in 0..300 {
+        let back = START + 2 * SECOND + seed * 17_000;
+        // The first requests after its return find it cold: for 10 ms they fail.
+        let first = std::cell::Cell::new(None);
+        let requests = |now: Micros| {
+            if now < back {
+                return false;
+            }
+            let begin = first.get().unwrap_or(now);
+            first.set(Some(begin));
+            now >= begin + 10_000
+        };
+        let it = Simulated::run(seed, back + 2 * SECOND, |now| now >= back, requests);
+        let warm = first.get().expect("it came back") + 10_000;
+        let used = it.admitted.iter().find(|now| **now >= warm).expect("in use");
+        assert_eq!(it.opened.len(), 2, "seed {seed}: the outage, and the false start");
+        assert!(
+            used - back < 700_000,
+            "seed {seed}: used {} µs after",
+            used - back
+        );
+    }
+}
+
+#[test]
 fn a_node_that_takes_probes_but_no_requests_does_not_flap() {
     for seed in 0..20 {
         let it = Simulated::run(seed, START + 60 * SECOND, |_| true, |_| false);

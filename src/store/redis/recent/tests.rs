@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::*;
 use crate::limiter::{Outcome, Prior, Verdict};
-use crate::store::redis::script::Script;
+use crate::store::redis::script::{Dialect, Script};
 
 const SECOND: Micros = 1_000_000;
 const DAY: Micros = 86_400 * SECOND;

@@ -195,17 +195,18 @@ pub fn decide<C: Counters + ?Sized>(
     outcome
 }
 
-/// Gives back what an allowed part booked to consumes, because the other part denies the request, and shows the counters so.
-/// `verdicts` are those that [`decide`] gave for `charges`, at the same `now`.
+/// Gives back at `now` what an allowed part booked to consumes at `at`, because the other part denies the request, and shows the
+/// counters so. `verdicts` are those that [`decide`] gave for `charges` at `at`.
 pub fn give_back<C: Counters + ?Sized>(
     now: Micros,
+    at: Micros,
     charges: &[Charge],
     counters: &mut C,
     verdicts: &mut [Verdict],
 ) {
     for (charge, verdict) in charges.iter().zip(verdicts) {
         if charge.mode == Mode::Consume && !verdict.over {
-            refund(now, charge, counters);
+            take(now, charge, counters, Some(at));
             verdict.show_unbooked();
         }
     }
@@ -284,7 +285,7 @@ fn book<C: Counters + ?Sized>(
             );
         }
         Mode::Refund => {
-            refund(now, charge, counters);
+            take(now, charge, counters, None);
             let nothing = State::new(limit.algorithm());
             let state = counters.get(charge.counter).unwrap_or(&nothing);
             let level = state.level(now, limit);
@@ -298,15 +299,19 @@ fn book<C: Counters + ?Sized>(
     }
 }
 
-/// Takes a charge's hits from its counter, if there is one, and drops the counter when that empties it.
-fn refund<C: Counters + ?Sized>(now: Micros, charge: &Charge, counters: &mut C) {
+/// Takes a charge's hits from its counter, if there is one, and drops the counter when that empties it: those booked at an
+/// instant, or the newest.
+fn take<C: Counters + ?Sized>(now: Micros, charge: &Charge, counters: &mut C, booked_at: Option<Micros>) {
     let limit = &charge.limit;
     let used = |c: &C| c.get(charge.counter).map_or(0, |s| s.level(now, limit).used);
     if charge.hits == 0 || used(counters) == 0 {
         return;
     }
     let state = counters.get_mut_or_new(charge.counter, limit);
-    state.refund(now, limit, charge.hits);
+    match booked_at {
+        Some(at) => state.give_back(now, limit, charge.hits, at),
+        None => state.refund(now, limit, charge.hits),
+    }
     if state.is_empty() {
         counters.remove(charge.counter);
     }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Context;
 use super::call::{CHARGES_MAX, Call, Decision, Reply};
 use super::link::{self, Link, Pauses};
+use super::script::Dialect;
 use crate::limiter::Micros;
 use crate::store::guard::{Asked, Decided, StoreError};
 
@@ -245,7 +246,7 @@ async fn exchange(
     context: &Context,
 ) -> RedisResult<Value> {
     let mut command = Cmd::new();
-    call.write_to(call.script(), &mut command);
+    call.write_to(call.script(), Dialect::Plain, &mut command);
     match send(connection, &command).await {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
             context.stats.add(|stats| &stats.reloads, 1);

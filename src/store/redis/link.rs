@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionInfo, RedisError, RedisResult};
 
 use super::connect_error::ConnectError;
-use super::script::Script;
+use super::script::{Dialect, Script};
 use super::server::Server;
 use super::{Context, RedisOptions};
 
@@ -94,7 +94,7 @@ pub(super) async fn load_scripts(connection: &mut MultiplexedConnection) -> Redi
     for script in Script::all() {
         let () = redis::cmd("SCRIPT")
             .arg("LOAD")
-            .arg(script.text())
+            .arg(script.text(Dialect::Plain))
             .query_async(connection)
             .await?;
     }

@@ -12,6 +12,7 @@ pub mod address;
 pub mod call;
 mod connect_error;
 pub mod doctor;
+pub mod give_back;
 mod heart;
 mod lane;
 mod link;

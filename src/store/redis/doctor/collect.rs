@@ -13,7 +13,7 @@ use crate::store::Keys;
 use crate::store::redis::call::{Call, Decision, Reply};
 use crate::store::redis::connect_error::ConnectError;
 use crate::store::redis::link::Link;
-use crate::store::redis::script::Script;
+use crate::store::redis::script::{Dialect, Script};
 use crate::store::redis::{Context, RedisOptions};
 
 /// All of it ends within this time.
@@ -187,7 +187,7 @@ async fn time_and_write(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
 /// Runs both scripts: a consume alone, and one of each algorithm in a call.
 async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
     for script in Script::all() {
-        let () = asker.ask(cmd("SCRIPT").arg("LOAD").arg(script.text())).await?;
+        let () = asker.ask(cmd("SCRIPT").arg("LOAD").arg(script.text(Dialect::Plain))).await?;
     }
     let algorithms = [
         Algorithm::SlidingWindow,
@@ -197,7 +197,7 @@ async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
     for algorithms in [&algorithms[..1], &algorithms[..]] {
         let (call, keys) = call(algorithms, probe)?;
         let mut command = Cmd::new();
-        call.write_to(call.script(), &mut command);
+        call.write_to(call.script(), Dialect::Plain, &mut command);
         let value = asker.ask::<Value>(&command).await;
         // Should this fail, their time to live ends them.
         let _ = asker.ask::<Value>(cmd("DEL").arg(keys)).await;

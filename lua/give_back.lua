@@ -75,13 +75,13 @@ local function from_fixed_window(key, l, hits, at)
   end
 end
 
--- Less what may have drained of them since.
+-- Less what may have drained of them since. A bucket written last before `at` does not hold them.
 local function from_token_bucket(key, l, hits, at, used)
   local drain, stored = limits[l + 4], tonumber(match(call('GET', key), '@(%d+)$'))
   local till, charged = max(stored, now), min(hits * limits[l + 2], UNITS_MAX)
-  local drained = min(ceil(max(till - at, 0) * drain), charged)
+  local drained = min(ceil((till - at) * drain), charged)
   local left = used - min(charged - drained, used)
-  if left == used then
+  if stored < at or left == used then
     return
   end
   if left > 0 then
@@ -111,7 +111,7 @@ local function give_back(k, l, hits, at)
 end
 
 local out, o, c = { now }, 1, 1
-for r = 1, #requests, 2 do
+for r = 1, #ARGV[1] / 10 * 2, 2 do
   local not_after = requests[r]
   local too_late = not_after > 0 and now > not_after
   for _ = 1, requests[r + 1] do

@@ -137,16 +137,17 @@ impl TokenBucket {
     ///
     /// Without the charge the bucket may have been empty meanwhile, and then drained nothing: the charge's own units are what
     /// drained. So at most that is kept which drains in the time from `at` on, rounded up; where `at` is now, all is given back.
-    /// The time ends with the bucket's own, if the clock has stepped back: up to there it has drained already.
+    /// The time ends with the bucket's own, if the clock has stepped back: up to there it has drained already. A bucket written
+    /// last before `at` has been emptied since, and does not hold the charge.
     pub fn give_back(&mut self, now: Micros, limit: &Limit, hits: u64, at: Micros) {
+        if self.at < at {
+            return;
+        }
         let until = self.at.max(now);
         // No charge pours in more than a bucket takes; below that all products are exact.
         let charged = hits.saturating_mul(limit.cost()).min(UNITS_MAX);
         // The parts of that time drained whole units each, so together no more than this.
-        let drained = capped(
-            (units(until.saturating_sub(at)) * limit.drain()).ceil(),
-            charged,
-        );
+        let drained = capped((units(until - at) * limit.drain()).ceil(), charged);
         let used = self.used(now, limit);
         let less = (charged - drained).min(used);
         if less > 0 {

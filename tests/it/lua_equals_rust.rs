@@ -2,6 +2,7 @@
 //! must be equal.
 
 mod edges;
+pub mod give_backs;
 
 use std::collections::HashMap;
 
@@ -391,13 +392,16 @@ fn history(seed: u64, connection: &mut Connection) -> usize {
 
 /// Loads the scripts into a fresh server.
 pub fn load(connection: &mut Connection) {
-    for script in Script::all() {
+    for (script, dialect) in Script::all()
+        .iter()
+        .flat_map(|it| [(it, Dialect::Plain), (it, Dialect::Flags)])
+    {
         let hash: String = redis::cmd("SCRIPT")
             .arg("LOAD")
-            .arg(script.text(Dialect::Plain))
+            .arg(script.text(dialect))
             .query(connection)
             .unwrap();
-        assert_eq!(hash, script.hash(Dialect::Plain));
+        assert_eq!(hash, script.hash(dialect));
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod calls;
 mod cost;
+mod dialects;
+mod give_back;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -19,6 +19,7 @@ mod envoy_shutdown;
 mod hostile_bytes;
 mod known_bugs_limiter;
 mod layers;
+mod limiter_give_back;
 mod limiter_histories;
 mod limiter_oracle;
 mod limiter_request;

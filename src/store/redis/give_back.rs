@@ -68,7 +68,8 @@ impl GiveBack {
     /// Another not-after for the charges that are pushed from now on: those of another request.
     pub fn not_after(&mut self, not_after_us: Micros) {
         if self.behind == 0 && !self.request_rows.is_empty() {
-            self.request_rows.truncate(self.request_rows.len() - REQUEST_BYTES);
+            self.request_rows
+                .truncate(self.request_rows.len() - REQUEST_BYTES);
         }
         self.request_rows.extend_from_slice(&double(not_after_us));
         self.request_rows.extend_from_slice(&number(0));

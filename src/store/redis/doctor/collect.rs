@@ -187,7 +187,9 @@ async fn time_and_write(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
 /// Runs both scripts: a consume alone, and one of each algorithm in a call.
 async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
     for script in Script::all() {
-        let () = asker.ask(cmd("SCRIPT").arg("LOAD").arg(script.text(Dialect::Plain))).await?;
+        let () = asker
+            .ask(cmd("SCRIPT").arg("LOAD").arg(script.text(Dialect::Plain)))
+            .await?;
     }
     let algorithms = [
         Algorithm::SlidingWindow,

@@ -74,8 +74,10 @@ pub fn run<S: Site>(fault: &Fault<S>) -> Row {
             .promoted()
             .and_then(|promoted| Some(samples::in_use(&samples, ended)?.saturating_duration_since(promoted))),
     };
-    println!("{}\n{}", fault.name, row.report.summary);
-    print_log(fault.name, &service);
+    if !row.broken().is_empty() {
+        println!("{}\n{}", fault.name, row.report.summary);
+        print_log(fault.name, &service);
+    }
     row
 }
 

@@ -79,8 +79,8 @@ impl Sampler {
         let thread = std::thread::spawn(move || {
             let mut samples = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                // The moment before: a return is never seen earlier than it was.
                 if let Some(page) = Page::read(address) {
+                    // The moment after: a return is never seen earlier than it was.
                     samples.push(page.sample(Instant::now()));
                 }
                 std::thread::sleep(PAUSE);

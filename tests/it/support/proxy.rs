@@ -246,10 +246,12 @@ async fn pump(
         }
         let holds = mode == Mode::Hold && !mute;
         let due = waiting.front().map(|(due, _)| *due).filter(|_| !holds);
+        // A timer for a moment that has passed would still take up to a millisecond.
+        let is_due = due.is_some_and(|due| due <= Instant::now());
         tokio::select! {
             biased;
             changed = orders.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+            () = until(due.filter(|_| !is_due)), if due.is_some() => {
                 let Some((_, bytes)) = waiting.pop_front() else { continue };
                 held_bytes -= bytes.len();
                 if to.write_all(&bytes).await.is_err() {
@@ -274,6 +276,13 @@ async fn pump(
     // A mute connection does not even tell that the other side has gone.
     if mute {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for this moment; not at all for none.
+async fn until(moment: Option<Instant>) {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(moment).await;
     }
 }
 

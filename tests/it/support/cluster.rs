@@ -128,8 +128,8 @@ impl Cluster {
         let took = eventually("a slot has another owner", within, || {
             // Not the old one itself: it may be frozen, and to wait for it would hide how quick the others are.
             let others = self.nodes.iter().enumerate().filter(|(index, _)| *index != old);
-            let seen = others.filter_map(|(_, node)| self.owner_seen_by(node, slot));
-            new = seen.filter(|owner| *owner != old).last().unwrap_or(old);
+            let mut seen = others.filter_map(|(_, node)| self.owner_seen_by(node, slot));
+            new = seen.find(|owner| *owner != old).unwrap_or(old);
             new != old
         });
         (new, took)

@@ -92,11 +92,11 @@ impl Sentinels {
     pub fn wait_other_primary(&self, old: usize, within: Duration) -> (usize, Duration) {
         let mut new = old;
         let took = eventually("a sentinel names another primary", within, || {
-            let named = self
+            let mut named = self
                 .sentinels
                 .iter()
                 .filter_map(|sentinel| self.named_by(sentinel));
-            new = named.filter(|member| *member != old).last().unwrap_or(old);
+            new = named.find(|member| *member != old).unwrap_or(old);
             new != old
         });
         (new, took)
@@ -186,7 +186,6 @@ fn wait_replicating(replica: &Redis) {
     });
 }
 
-/// With passwords, and of the kinds that are at hand.
 #[test]
 fn a_failover_is_seen() {
     let setting = Setting {

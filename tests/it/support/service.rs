@@ -162,6 +162,11 @@ impl Service {
             .sum()
     }
 
+    /// For how long its threads waited for a core.
+    pub fn waited_for_a_core(&self) -> Duration {
+        self.process.waited_for_a_core()
+    }
+
     /// All that it has written so far.
     pub fn output(&self) -> String {
         self.process.output()

@@ -37,6 +37,7 @@ mod reference_oracle;
 mod reference_random;
 mod reload;
 mod script_store;
+mod servers;
 mod settings;
 mod support;
 mod tls;

@@ -185,32 +185,3 @@ fn wait_replicating(replica: &Redis) {
         replica.info("master_link_status").as_deref() == Some("up")
     });
 }
-
-#[test]
-fn a_failover_is_seen() {
-    let setting = Setting {
-        password: Some("one".to_owned()),
-        sentinel_password: Some("two".to_owned()),
-        ..Setting::default()
-    };
-    let mut all = Sentinels::start_with(&setting);
-    let old = all.primary();
-    assert_eq!((old, all.url().matches(',').count()), (0, 3));
-    let () = all.members[old].command("SET key value");
-    all.members[old].kill();
-    let (new, took) = all.wait_other_primary(old, Duration::from_secs(15));
-    println!("after a kill another primary is named in {took:?}");
-    eventually("it is one", Duration::from_secs(5), || {
-        all.members[new].info("role").as_deref() == Some("master")
-    });
-    let value: String = all.members[new].command("GET key");
-    assert_eq!(value, "value");
-    all.members[old].restart();
-    all.wait_settled();
-    assert_eq!(all.primary(), new, "the old one is a replica now");
-    all.failover();
-    let (third, took) = all.wait_other_primary(new, Duration::from_secs(15));
-    println!("when told to, in {took:?}");
-    all.wait_settled();
-    assert_eq!(all.primary(), third);
-}

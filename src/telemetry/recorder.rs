@@ -127,11 +127,14 @@ impl Telemetry {
     /// The page that Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
+        self.requests.show();
         self.handle.render()
     }
 
-    /// Folds what histograms have collected; to be called every few seconds.
-    pub fn upkeep(&self) {
+    /// Folds what histograms have collected; to be called every few seconds. `now_us` is the time in microseconds since the
+    /// Unix epoch.
+    pub fn upkeep(&self, now_us: u64) {
+        self.requests.turn_over(now_us);
         self.handle.run_upkeep();
     }
 }

@@ -1,15 +1,20 @@
 //! Counters of requests and of the process.
 
+use std::time::Duration;
+
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
 
+use super::slowest::Slowest;
+
 const REQUESTS: &str = "ratekeeper_requests_total";
 pub(super) const DURATION: &str = "ratekeeper_request_duration_seconds";
-pub(super) const DURATION_BUCKETS_S: [f64; 12] = [
-    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
+pub(super) const DURATION_BUCKETS_S: [f64; 13] = [
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.025, 0.05, 0.1,
 ];
+const DURATION_MAX: &str = "ratekeeper_request_duration_max_seconds";
 const INVALID: &str = "ratekeeper_invalid_requests_total";
 const UNAVAILABLE: &str = "ratekeeper_unavailable_requests_total";
 const DOMAIN_NOT_FOUND: &str = "ratekeeper_domain_not_found_total";
@@ -37,6 +42,11 @@ pub(super) fn describe() {
         DURATION,
         Unit::Seconds,
         "Time from a decoded request to its answer"
+    );
+    describe_gauge!(
+        DURATION_MAX,
+        Unit::Seconds,
+        "The slowest request of this minute and the last"
     );
     describe_counter!(INVALID, Unit::Count, "Requests refused as invalid");
     describe_counter!(UNAVAILABLE, Unit::Count, "Requests whose policies are not there");
@@ -95,8 +105,9 @@ pub struct RequestSeries {
     decided: [[Counter; 2]; 2],
     invalid: [Counter; 2],
     unavailable: [Counter; 2],
-    /// From a decoded request to its answer.
-    pub duration: Histogram,
+    duration: Histogram,
+    slowest: Slowest,
+    slowest_shown: Gauge,
     /// Requests for a domain that no policy names.
     pub domain_not_found: Counter,
     /// Overrides that were ignored.
@@ -115,6 +126,8 @@ impl RequestSeries {
             invalid: names.map(|transport| counter!(INVALID, "transport" => transport)),
             unavailable: names.map(|transport| counter!(UNAVAILABLE, "transport" => transport)),
             duration: histogram!(DURATION),
+            slowest: Slowest::default(),
+            slowest_shown: gauge!(DURATION_MAX),
             domain_not_found: counter!(DOMAIN_NOT_FOUND),
             overrides_ignored: counter!(OVERRIDES_IGNORED),
             global_shadow: counter!(GLOBAL_SHADOW),
@@ -124,6 +137,23 @@ impl RequestSeries {
     /// Counts a decision.
     pub fn decided(&self, transport: Transport, denied: bool) {
         self.decided[transport as usize][usize::from(denied)].increment(1);
+    }
+
+    /// Counts how long a decision took, from the decoded request to its answer, in microseconds.
+    pub fn took(&self, took_us: u64) {
+        self.duration.record(Duration::from_micros(took_us));
+        self.slowest.note(took_us);
+    }
+
+    /// Begins a new minute of the slowest request, if it is time to.
+    pub(super) fn turn_over(&self, now_us: u64) {
+        self.slowest.turn_over(now_us);
+    }
+
+    /// Brings the gauge up to date.
+    pub(super) fn show(&self) {
+        let longest = Duration::from_micros(self.slowest.longest_us());
+        self.slowest_shown.set(longest.as_secs_f64());
     }
 
     /// Counts a request whose policies are not there.

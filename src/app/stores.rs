@@ -2,17 +2,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::deployments;
 use crate::clock::Clock;
 use crate::settings::{self, Settings};
-use crate::store::guard::{Guarded, Instances, Share};
+use crate::store::guard::{BreakerState, Guarded, Instances, Share};
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
-use crate::store::redis::deployment::Deployment;
-use crate::store::redis::{Heart, RedisOptions, RedisStore};
+use crate::store::redis::deployment::{Deployment, Listed};
+use crate::store::redis::{Heart, NodeView, Pair, RedisOptions, RedisStore};
 use crate::store::{Store, WhenFull};
-use crate::telemetry::{RedisObserved, Telemetry};
+use crate::telemetry::{NodeObserved, RedisObserved, Telemetry};
 
 /// Where counters live.
 #[derive(Clone, Debug)]
@@ -28,8 +29,8 @@ pub(super) struct Stores {
 enum Kept {
     Memory(Arc<MemoryStore>),
     Redis {
-        redis: Arc<RedisStore>,
-        guarded: Arc<Guarded<RedisStore>>,
+        redis: Arc<Pair>,
+        guarded: Arc<Guarded<Pair>>,
         counting: Arc<Counting>,
     },
 }
@@ -59,26 +60,16 @@ impl Stores {
                 kept: Kept::Memory(memory),
             });
         };
-        let redis = &settings.redis;
-        let deployment = Deployment::of(&listed)?;
-        // Read once here only to refuse a bad file at the start: each connection reads them again.
-        deployment.check()?;
-        let Deployment::Single(server) = deployment else {
-            anyhow::bail!("redis.type: sentinel and cluster are not supported yet");
+        let uses = Uses {
+            name: "redis",
+            pool_size: settings.redis.pool_size,
+            op_timeout: settings.redis.op_timeout,
+            connect_timeout: settings.redis.timeout,
         };
-        anyhow::ensure!(
-            redis.per_second.is_none(),
-            "redis.per_second is not supported yet"
-        );
-        let options = RedisOptions {
-            server,
-            // One more for the thread of the JSON door.
-            threads: threads + 1,
-            connections: redis.pool_size.div_ceil(threads).max(1),
-            op_timeout: redis.op_timeout,
-            connect_timeout: redis.timeout,
-        };
-        let redis = Arc::new(RedisStore::new(options, clock.clone()));
+        let redis = Arc::new(Pair {
+            main: redis_store(&listed, uses, settings, clock, threads)?,
+            per_second: per_second(settings, clock, threads)?,
+        });
         let prefix = settings.redis.key_prefix.as_deref().unwrap_or_default();
         let counting = Counting {
             key: format!("{prefix}instances"),
@@ -86,8 +77,7 @@ impl Stores {
             heart: OnceLock::new(),
         };
         let share = Share::new(settings.memory.max_keys, Arc::clone(&counting.instances));
-        let op_timeout = settings.redis.op_timeout;
-        let guarded = Arc::new(Guarded::new(Arc::clone(&redis), share, clock.clone(), op_timeout));
+        let guarded = Arc::new(Guarded::new(Arc::clone(&redis), share, clock.clone()));
         Ok(Self {
             shared: Arc::clone(&guarded) as Arc<dyn Store>,
             local,
@@ -111,7 +101,9 @@ impl Stores {
         let Kept::Redis { redis, counting, .. } = &self.kept else {
             return;
         };
-        let heart = redis.count_instances(counting.key.clone(), Arc::clone(&counting.instances));
+        let heart = redis
+            .main
+            .count_instances(counting.key.clone(), Arc::clone(&counting.instances));
         // It is called once.
         drop(counting.heart.set(heart));
     }
@@ -155,20 +147,86 @@ impl Stores {
                 );
             }
             Kept::Redis { redis, guarded, .. } => {
-                let (stats, (open, opened)) = (redis.stats(), guarded.breaker());
-                telemetry.redis(&RedisObserved {
+                let mut observed = RedisObserved {
                     without: guarded.without_store().collect(),
-                    calls: count(&stats.calls),
-                    charges: count(&stats.charges),
-                    reloads: count(&stats.reloads),
-                    connects: count(&stats.connects),
-                    disconnects: count(&stats.disconnects),
-                    connected: count(&stats.connected),
-                    open,
-                    opened,
                     instances: guarded.instances().count,
-                });
+                    ..RedisObserved::default()
+                };
+                for store in redis.all() {
+                    let stats = store.stats();
+                    observed.calls += count(&stats.calls);
+                    observed.charges += count(&stats.charges);
+                    observed.reloads += count(&stats.reloads);
+                    observed.redirections += count(&stats.redirections);
+                    observed.given_back += count(&stats.given_back);
+                    observed.not_given_back += count(&stats.not_given_back);
+                    observed.recoveries += count(&stats.recoveries);
+                    observed.connects += count(&stats.connects);
+                    observed.disconnects += count(&stats.disconnects);
+                    observed.nodes.extend(store.nodes().into_iter().map(observed_of));
+                }
+                telemetry.redis(&observed);
             }
         }
     }
+}
+
+fn observed_of(node: NodeView) -> NodeObserved {
+    NodeObserved {
+        name: node.name,
+        connected: node.connected,
+        state: match node.breaker {
+            BreakerState::Closed => 0,
+            BreakerState::Open => 1,
+            BreakerState::HalfOpen => 2,
+        },
+        opened: node.opened,
+        away_s: node.away_us / 1_000_000,
+    }
+}
+
+/// The lanes to one deployment.
+fn redis_store(
+    listed: &Listed,
+    uses: Uses,
+    settings: &Settings,
+    clock: &Clock,
+    threads: usize,
+) -> anyhow::Result<Arc<RedisStore>> {
+    let deployment = Deployment::of(listed)?;
+    // Read once here only to refuse a bad file at the start: each connection reads them again.
+    deployment.check()?;
+    let options = RedisOptions {
+        deployment,
+        name: uses.name,
+        prefix: settings.redis.key_prefix.clone().unwrap_or_default(),
+        // One more for the thread of the JSON door.
+        threads: threads + 1,
+        connections: uses.pool_size.div_ceil(threads).max(1),
+        op_timeout: uses.op_timeout,
+        connect_timeout: uses.connect_timeout,
+    };
+    Ok(Arc::new(RedisStore::new(options, clock.clone())))
+}
+
+/// How a deployment is used.
+struct Uses {
+    name: &'static str,
+    pool_size: usize,
+    op_timeout: Duration,
+    connect_timeout: Duration,
+}
+
+/// The lanes to the Redis of limits of one second, if there is one.
+fn per_second(settings: &Settings, clock: &Clock, threads: usize) -> anyhow::Result<Option<Arc<RedisStore>>> {
+    let (Some(listed), Some(redis)) = (deployments::per_second(settings), &settings.redis.per_second) else {
+        return Ok(None);
+    };
+    let uses = Uses {
+        name: "redis-per-second",
+        pool_size: redis.pool_size,
+        op_timeout: redis.op_timeout,
+        connect_timeout: redis.timeout,
+    };
+    redis_store(&listed, uses, settings, clock, threads).map(Some)
 }

@@ -176,6 +176,7 @@ impl Decider {
                     // A store that left no verdict has decided nothing: the limit was not checked, so it is not passed.
                     let unknown = Verdict {
                         over: true,
+                        limit: batch.charges[*charge].limit.burst().into(),
                         ..Verdict::default()
                     };
                     let verdict = batch.verdicts.get(*charge).copied().unwrap_or(unknown);
@@ -242,7 +243,7 @@ fn observe(series: &crate::telemetry::LimitSeries, batch: &Batch, charge: usize,
     match charge.mode {
         Mode::Refund => series.refund(charge.hits),
         Mode::Consume | Mode::Record | Mode::Peek => series.observe(Observed {
-            limit: charge.limit.burst().into(),
+            limit: verdict.limit,
             hits: charge.hits,
             used: verdict.used,
             over: verdict.over,

@@ -210,6 +210,7 @@ impl<'p> Planner<'_, 'p> {
             self.keys.encode(
                 out,
                 self.domain.name(),
+                self.domain.shard_by(),
                 parts,
                 format_args!("{algorithm}:{window_s}:{requests}"),
             );
@@ -217,6 +218,7 @@ impl<'p> Planner<'_, 'p> {
             self.keys.encode(
                 out,
                 self.domain.name(),
+                self.domain.shard_by(),
                 parts,
                 format_args!("{algorithm}:{window_s}"),
             );

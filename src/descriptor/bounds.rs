@@ -2,6 +2,9 @@
 
 use super::Entry;
 
+/// Bytes of a key, unless a setting says otherwise.
+pub const KEY_BYTES_MAX: usize = 1_024;
+
 /// Bounds of a request; each is inclusive.
 #[derive(Clone, Debug)]
 pub struct Bounds {
@@ -20,7 +23,7 @@ impl Default for Bounds {
         Self {
             descriptors_max: 1_000,
             entries_max: 100,
-            key_bytes_max: 1_024,
+            key_bytes_max: KEY_BYTES_MAX,
             value_bytes_max: 65_536,
         }
     }

@@ -5,7 +5,7 @@ mod key;
 mod request;
 mod unit;
 
-pub use bounds::{Bounds, Invalid};
+pub use bounds::{Bounds, Invalid, KEY_BYTES_MAX};
 pub use key::{ENCODED_BYTES_MAX, KeyEncoder, KeyPart};
 pub use request::{Descriptor, Entry, Hits, LimitOverride, Request};
 pub use unit::Unit;

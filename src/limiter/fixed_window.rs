@@ -38,6 +38,14 @@ impl FixedWindow {
         }
     }
 
+    /// Takes back `hits` that a charge at `at` booked, if the counted window is the one of `at`. A charge of a clock that had stepped
+    /// back was counted in a later one, and stays.
+    pub fn give_back(&mut self, now: Micros, limit: &Limit, hits: u64, at: Micros) {
+        if self.start == at - at % limit.window_us() && self.start == self.current(now, limit) {
+            self.count = self.count.saturating_sub(hits);
+        }
+    }
+
     /// Microseconds to the window's end, 1 to the window, whether or not the hits fit now or ever.
     #[must_use]
     pub fn wait_us(&self, now: Micros, limit: &Limit, _booked: u64, _hits: u64) -> Micros {

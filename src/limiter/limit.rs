@@ -51,6 +51,9 @@ pub enum OnStoreError {
     Allow,
     /// It denies everything.
     Deny,
+    /// It denies everything (`strict: true`), and must also not be held by a store whose counters may be lost: for one
+    /// window after a new primary was found empty.
+    Strict,
 }
 
 /// One limit, ready for use: at most `requests` hits per window, with what the algorithm derives from that.

@@ -84,8 +84,17 @@ impl LocalBucket {
 
     /// Takes `hits` back, down to empty at `now`.
     pub fn refund(&mut self, now: Micros, limit: &Limit, hits: u64) {
-        let left = self.used(now).saturating_sub(hits.saturating_mul(limit.cost()));
-        self.arrival_ns = if left == 0 { 0 } else { nanos(now) + left };
+        self.lower(now, hits.saturating_mul(limit.cost()));
+    }
+
+    /// Takes back `hits` that a charge at `at` booked, less what has drained since: without the charge the bucket may have been
+    /// empty, with nothing to drain.
+    pub fn give_back(&mut self, now: Micros, limit: &Limit, hits: u64, at: Micros) {
+        let drained = nanos(now).saturating_sub(nanos(at));
+        let less = hits.saturating_mul(limit.cost()).saturating_sub(drained);
+        if less > 0 {
+            self.lower(now, less);
+        }
     }
 
     /// Microseconds until `hits` more fit: denied at every microsecond before, allowed at it.
@@ -116,6 +125,11 @@ impl LocalBucket {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.arrival_ns == 0
+    }
+
+    fn lower(&mut self, now: Micros, less: u64) {
+        let left = self.used(now).saturating_sub(less);
+        self.arrival_ns = if left == 0 { 0 } else { nanos(now) + left };
     }
 
     fn used(&self, now: Micros) -> u64 {

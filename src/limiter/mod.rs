@@ -24,11 +24,17 @@
 //! | `level(now, limit)` | the units used at `now` |
 //! | `charge(now, limit, hits)` | books the hits, fit or not; saturates |
 //! | `refund(now, limit, hits)` | takes back from the newest hits; floor 0 |
+//! | `give_back(now, limit, hits, at)` | takes back hits that were charged at `at` and not used, from no newer ones |
 //! | `wait_us(now, limit, booked, hits)` | until `hits` more fit, 0 if they do now; the window if they never can |
 //! | `empty_us(now, limit, booked)` | until nothing is used any more, at most the window |
 //! | `expires_us(limit)` | the instant from which the counter equals one that does not exist |
 //!
-//! Only `charge` and `refund` write, so a denied request leaves a counter as it was, to the bit.
+//! Only the three in the middle write, so a denied request leaves a counter as it was, to the bit.
+//!
+//! A refund says that hits which were let pass count no longer, and takes the newest. A give-back says that hits were never used,
+//! because another part of their request was denied, while others may have been let pass after them: had it their hits taken,
+//! a rolling window could hold more than the limit once the given-back ones leave it. With both on one counter, a promise
+//! is about admitted hits less refunds; a refund between a charge and its give-back may have taken the same hits already.
 //!
 //! Time is [`Micros`]: the Unix epoch's for shared limits; for [`Algorithm::LocalBucket`] the time since the process started,
 //! by a clock that never steps. A clock that steps back makes every algorithm admit less, never more.

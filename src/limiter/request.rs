@@ -61,6 +61,8 @@ pub struct Reading {
 pub struct Verdict {
     /// Above the limit, whether or not that denies the request.
     pub over: bool,
+    /// Hits that fit into an empty counter of the limit that was judged: of an instance's share, if that decided.
+    pub limit: u64,
     /// Hits used after this charge, a part of one counting whole.
     pub used: u64,
     /// Hits that still fit after this charge.
@@ -72,9 +74,10 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn ok(reading: Reading) -> Self {
+    fn ok(limit: &Limit, reading: Reading) -> Self {
         Self {
             over: false,
+            limit: limit.burst().into(),
             used: reading.used,
             remaining: reading.remaining,
             wait_us: reading.wait_us,
@@ -195,17 +198,18 @@ pub fn decide<C: Counters + ?Sized>(
     outcome
 }
 
-/// Gives back what an allowed part booked to consumes, because the other part denies the request, and shows the counters so.
-/// `verdicts` are those that [`decide`] gave for `charges`, at the same `now`.
+/// Gives back at `now` what an allowed part booked to consumes at `at`, because the other part denies the request, and shows the
+/// counters so. `verdicts` are those that [`decide`] gave for `charges` at `at`.
 pub fn give_back<C: Counters + ?Sized>(
     now: Micros,
+    at: Micros,
     charges: &[Charge],
     counters: &mut C,
     verdicts: &mut [Verdict],
 ) {
     for (charge, verdict) in charges.iter().zip(verdicts) {
         if charge.mode == Mode::Consume && !verdict.over {
-            refund(now, charge, counters);
+            take(now, charge, counters, Some(at));
             verdict.show_unbooked();
         }
     }
@@ -220,18 +224,22 @@ fn judge<C: Counters + ?Sized>(now: Micros, charge: &Charge, counters: &C, booke
     let before = level.plus(*booked);
     let over = |level: Level, booked, hits| Verdict {
         over: true,
-        ..Verdict::ok(Reading {
-            used: level.used_hits(),
-            remaining: level.remaining_hits(),
-            wait_us: state.wait_us(now, limit, booked, hits),
-        })
+        ..Verdict::ok(
+            limit,
+            Reading {
+                used: level.used_hits(),
+                remaining: level.remaining_hits(),
+                wait_us: state.wait_us(now, limit, booked, hits),
+            },
+        )
     };
     let ok = |level: Level, booked| {
-        Verdict::ok(Reading {
+        let reading = Reading {
             used: level.used_hits(),
             remaining: level.remaining_hits(),
             wait_us: state.empty_us(now, limit, booked),
-        })
+        };
+        Verdict::ok(limit, reading)
     };
     match charge.mode {
         Mode::Peek if before.fits(0) => ok(before, *booked),
@@ -284,29 +292,34 @@ fn book<C: Counters + ?Sized>(
             );
         }
         Mode::Refund => {
-            refund(now, charge, counters);
+            take(now, charge, counters, None);
             let nothing = State::new(limit.algorithm());
             let state = counters.get(charge.counter).unwrap_or(&nothing);
             let level = state.level(now, limit);
-            *verdict = Verdict::ok(Reading {
+            let reading = Reading {
                 used: level.used_hits(),
                 remaining: level.remaining_hits(),
                 wait_us: state.empty_us(now, limit, 0),
-            });
+            };
+            *verdict = Verdict::ok(limit, reading);
         }
         Mode::Consume | Mode::Record | Mode::Peek => {}
     }
 }
 
-/// Takes a charge's hits from its counter, if there is one, and drops the counter when that empties it.
-fn refund<C: Counters + ?Sized>(now: Micros, charge: &Charge, counters: &mut C) {
+/// Takes a charge's hits from its counter, if there is one, and drops the counter when that empties it: those booked at an
+/// instant, or the newest.
+fn take<C: Counters + ?Sized>(now: Micros, charge: &Charge, counters: &mut C, booked_at: Option<Micros>) {
     let limit = &charge.limit;
     let used = |c: &C| c.get(charge.counter).map_or(0, |s| s.level(now, limit).used);
     if charge.hits == 0 || used(counters) == 0 {
         return;
     }
     let state = counters.get_mut_or_new(charge.counter, limit);
-    state.refund(now, limit, charge.hits);
+    match booked_at {
+        Some(at) => state.give_back(now, limit, charge.hits, at),
+        None => state.refund(now, limit, charge.hits),
+    }
     if state.is_empty() {
         counters.remove(charge.counter);
     }

@@ -48,6 +48,12 @@ pub(super) fn tick_us(requests: u32, window_us: Micros) -> Micros {
     }
 }
 
+/// The instant from which hits of `at` count: the end of their tick.
+fn tick_end(at: Micros, limit: &Limit) -> Micros {
+    let tick = limit.tick_us();
+    at.div_ceil(tick).saturating_mul(tick)
+}
+
 impl SlidingWindow {
     /// Bytes of the entries, reserved ones included.
     #[must_use]
@@ -67,8 +73,7 @@ impl SlidingWindow {
         if hits == 0 {
             return;
         }
-        let tick = limit.tick_us();
-        let mut score = now.div_ceil(tick).saturating_mul(tick);
+        let mut score = tick_end(now, limit);
         let Some(newest) = self.entries.last().copied() else {
             self.entries.reserve_exact(2);
             self.entries.push(Entry { score: 0, total: 0 });
@@ -105,6 +110,37 @@ impl SlidingWindow {
         self.entries.truncate(last + 1);
         if let Some(newest) = self.entries.last_mut() {
             newest.total = target;
+        }
+    }
+
+    /// Takes back `hits` that a charge at `at` booked: from the entry that they were booked in, and what that does not hold from
+    /// older ones. Never from newer ones: those would then be forgotten while the given-back ones, which nobody used, stay.
+    ///
+    /// Charges only ever raise a score. So whatever is at or before the end of the tick of `at` holds these hits among what
+    /// counts from there on, and no sum up to now falls below that of the hits which were kept. If no entry has that score, the hits
+    /// count from a later one (a full list, a clock that stepped back) or not at all, and nothing is given back.
+    pub fn give_back(&mut self, now: Micros, limit: &Limit, hits: u64, at: Micros) {
+        let base = self.base(now, limit);
+        let live = self.entries.get(base + 1..).unwrap_or_default();
+        let Ok(place) = live.binary_search_by_key(&tick_end(at, limit), |e| e.score) else {
+            return;
+        };
+        let place = base + 1 + place;
+        let total = self.entries[place].total;
+        let less = hits.min(total - self.entries[base].total);
+        if less == 0 {
+            return;
+        }
+        // As with a refund, had nothing newer been: the first entry of at least the target is the last that stays.
+        let target = total - less;
+        let last = self.entries.partition_point(|e| e.total < target);
+        self.entries[last].total = target;
+        self.entries.drain(last + 1..=place);
+        for newer in &mut self.entries[last + 1..] {
+            newer.total -= less;
+        }
+        if self.entries.len() == base + 1 {
+            self.entries = Vec::new();
         }
     }
 

@@ -93,6 +93,14 @@ impl State {
         each!(self, s => s.refund(now, limit, hits));
     }
 
+    /// Takes back `hits` that were booked at `at` and that nobody used, from where they were booked: exactly, or fewer. What is
+    /// used is then never below what it would be without them.
+    pub fn give_back(&mut self, now: Micros, limit: &Limit, hits: u64, at: Micros) {
+        if !self.is_foreign(limit) {
+            each!(self, s => s.give_back(now, limit, hits, at));
+        }
+    }
+
     /// Microseconds until `hits` more fit after `booked` units of the same request; the window if they never can.
     #[must_use]
     pub fn wait_us(&self, now: Micros, limit: &Limit, booked: u64, hits: u64) -> Micros {

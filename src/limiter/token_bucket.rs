@@ -65,14 +65,19 @@ fn units(value: u64) -> f64 {
     value as f64
 }
 
-/// Whole units that drain in `elapsed`, at most `most`.
+/// A whole number of units, at most `most`.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "capped by an integer below 2^53, and neither factor is negative"
+    reason = "capped by an integer below 2^53, and never negative"
 )]
+fn capped(whole: f64, most: u64) -> u64 {
+    whole.min(units(most)) as u64
+}
+
+/// Whole units that drain in `elapsed`, at most `most`.
 fn drained(elapsed: Micros, limit: &Limit, most: u64) -> u64 {
-    (units(elapsed) * limit.drain()).floor().min(units(most)) as u64
+    capped((units(elapsed) * limit.drain()).floor(), most)
 }
 
 /// The shortest time in which `need` units drain, at most [`WAIT_US_MAX`].
@@ -126,6 +131,29 @@ impl TokenBucket {
         let less = hits.saturating_mul(limit.cost());
         self.debt = self.used(now, limit).saturating_sub(less);
         self.at = self.at.max(now);
+    }
+
+    /// Takes out `hits` that a charge at `at` poured in, less what may have drained of them since.
+    ///
+    /// Without the charge the bucket may have been empty meanwhile, and then drained nothing: the charge's own units are what
+    /// drained. So at most that is kept which drains in the time from `at` on, rounded up; where `at` is now, all is given back.
+    /// The time ends with the bucket's own, if the clock has stepped back: up to there it has drained already. A bucket written
+    /// last before `at` has been emptied since, and does not hold the charge.
+    pub fn give_back(&mut self, now: Micros, limit: &Limit, hits: u64, at: Micros) {
+        if self.at < at {
+            return;
+        }
+        let until = self.at.max(now);
+        // No charge pours in more than a bucket takes; below that all products are exact.
+        let charged = hits.saturating_mul(limit.cost()).min(UNITS_MAX);
+        // The parts of that time drained whole units each, so together no more than this.
+        let drained = capped((units(until - at) * limit.drain()).ceil(), charged);
+        let used = self.used(now, limit);
+        let less = (charged - drained).min(used);
+        if less > 0 {
+            self.debt = used - less;
+            self.at = until;
+        }
     }
 
     /// Microseconds until `hits` more fit: denied at every microsecond before, allowed at it.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use siphasher::sip::SipHasher13;
 
-use super::diagnostic::Place;
+use super::diagnostic::{Place, Quoted};
 use super::domain::DomainPolicy;
 use super::rule::{Rule, RuleLimit};
 use super::schema::{Algorithm, ChargeRule, DescriptorNode, OnStoreError, PolicyFile, RateLimitNode, Scope};
@@ -48,7 +48,26 @@ pub fn compile(domain: &str, files: &[Arc<PolicyFile>], defaults: Defaults) -> (
         };
         level.add_all(DomainPolicy::root(), "", &file.descriptors);
     }
+    compiled.set_shard_by(shard_by(files, &mut faults));
     (compiled, faults)
+}
+
+/// The entry that decides where a domain's counters are: that of the first file that says it, for the rules of all.
+fn shard_by<'f>(files: &'f [Arc<PolicyFile>], faults: &mut Vec<Fault>) -> Option<&'f str> {
+    let mut saying = files
+        .iter()
+        .filter_map(|file| Some((file, file.shard_by.as_ref()?)));
+    let (first_file, first) = saying.next()?;
+    for (file, other) in saying.filter(|(_, other)| other.key != first.key) {
+        let (key, earlier) = (Quoted(&other.key), Quoted(&first.key));
+        let path = &first_file.path;
+        faults.push(Fault {
+            path: Arc::clone(&file.path),
+            place: other.place,
+            text: format!("'shard_by' is {key} here and {earlier} in {path}, but a domain has one"),
+        });
+    }
+    Some(&first.key)
 }
 
 /// The numbers of an algorithm name over a window.
@@ -160,10 +179,19 @@ impl Level<'_> {
             unit_multiplier: limit.unit_multiplier,
             charge: limit.charge.unwrap_or(self.defaults.charge),
             local,
-            on_store_error: limit
-                .on_store_error
-                .or(self.file.on_store_error)
-                .unwrap_or(self.defaults.on_store_error),
+            on_store_error: self.on_store_error(limit),
         })
+    }
+
+    /// What the limit says itself goes before what the file says of either kind.
+    fn on_store_error(&self, limit: &RateLimitNode) -> OnStoreError {
+        let own = limit.on_store_error;
+        let of_file = self.file.strict && own.is_none();
+        if limit.strict.unwrap_or(of_file) {
+            OnStoreError::Strict
+        } else {
+            own.or(self.file.on_store_error)
+                .unwrap_or(self.defaults.on_store_error)
+        }
     }
 }

@@ -78,6 +78,7 @@ pub struct DomainPolicy {
     hasher: foldhash::fast::RandomState,
     rules: usize,
     has_replaces: bool,
+    shard_by: Option<Box<str>>,
 }
 
 impl DomainPolicy {
@@ -99,6 +100,7 @@ impl DomainPolicy {
             hasher: foldhash::fast::RandomState::default(),
             rules: 0,
             has_replaces: false,
+            shard_by: None,
         }
     }
 
@@ -118,6 +120,12 @@ impl DomainPolicy {
     #[must_use]
     pub fn has_replaces(&self) -> bool {
         self.has_replaces
+    }
+
+    /// The key of the entry whose values have one slot of a cluster each, if a file says it.
+    #[must_use]
+    pub fn shard_by(&self) -> Option<&str> {
+        self.shard_by.as_deref()
     }
 
     /// All rules in the order of the files.
@@ -168,6 +176,10 @@ impl DomainPolicy {
         };
         self.index.insert_unique(hash(&id), id, hash);
         Some(id)
+    }
+
+    pub(super) fn set_shard_by(&mut self, key: Option<&str>) {
+        self.shard_by = key.map(Box::from);
     }
 
     pub(super) fn set_flags(&mut self, id: u32, share_threshold: bool, value_to_metric: bool) {

@@ -34,14 +34,9 @@ impl LocalStore {
     /// Gives back what a batch has charged, because another part of its request was denied. `now` is the time since the Unix epoch:
     /// what the bucket has drained since the charge is gone, and given back it would be somebody else's.
     pub fn give_back(&self, batch: &mut Batch, now: Micros) {
-        let now = now.saturating_sub(self.origin).max(batch.now);
-        let drained_ns = (now - batch.now).saturating_mul(1_000);
-        for charge in &mut batch.charges {
-            let cost_ns = charge.limit.cost();
-            charge.hits = charge.hits.saturating_mul(cost_ns).saturating_sub(drained_ns) / cost_ns.max(1);
-        }
-        batch.now = now;
-        self.buckets.give_back(batch);
+        let at = batch.now;
+        batch.now = now.saturating_sub(self.origin).max(at);
+        self.buckets.give_back(batch, at);
     }
 
     /// Removes buckets that are full again.

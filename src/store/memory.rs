@@ -70,10 +70,10 @@ impl MemoryStore {
         held.settle();
     }
 
-    /// Gives back what a batch has charged, because another part of its request was denied.
-    pub fn give_back(&self, batch: &mut Batch) {
+    /// Gives back at the batch's `now` what it has charged at `at`, because another part of its request was denied.
+    pub fn give_back(&self, batch: &mut Batch, at: Micros) {
         let mut held = Held::new(&self.table, batch);
-        limiter::give_back(batch.now, &batch.charges, &mut held, &mut batch.verdicts);
+        limiter::give_back(batch.now, at, &batch.charges, &mut held, &mut batch.verdicts);
         held.settle();
     }
 }

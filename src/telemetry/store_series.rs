@@ -8,10 +8,17 @@ const CHARGES: &str = "ratekeeper_redis_charges_total";
 const RELOADS: &str = "ratekeeper_redis_script_reloads_total";
 const CONNECTS: &str = "ratekeeper_redis_connects_total";
 const DISCONNECTS: &str = "ratekeeper_redis_disconnects_total";
+const REDIRECTIONS: &str = "ratekeeper_redis_redirections_total";
+const GIVEN_BACK: &str = "ratekeeper_redis_give_backs_total";
+const RECOVERIES: &str = "ratekeeper_redis_recoveries_total";
 const CONNECTED: &str = "ratekeeper_redis_connections";
-const OPEN: &str = "ratekeeper_redis_breaker_open";
+const STATE: &str = "ratekeeper_redis_breaker_state";
 const OPENED: &str = "ratekeeper_redis_breaker_opened_total";
+const AWAY: &str = "ratekeeper_redis_away_seconds_total";
 const INSTANCES: &str = "ratekeeper_instances";
+
+/// Nodes that have series of their own: clusters of clients are larger than those of limiters.
+const NODES_MAX: usize = 64;
 
 pub(super) fn describe() {
     describe_counter!(
@@ -32,13 +39,33 @@ pub(super) fn describe() {
         Unit::Count,
         "Connections lost, and attempts to connect that failed"
     );
+    describe_counter!(
+        REDIRECTIONS,
+        Unit::Count,
+        "Requests that a node of a cluster sent to another one"
+    );
+    describe_counter!(
+        GIVEN_BACK,
+        Unit::Count,
+        "Parts of denied requests that had been charged: given back (done), or not known to be (lost)"
+    );
+    describe_counter!(
+        RECOVERIES,
+        Unit::Count,
+        "New or restarted primaries that were told what was charged lately"
+    );
     describe_gauge!(CONNECTED, Unit::Count, "Connections open");
     describe_gauge!(
-        OPEN,
+        STATE,
         Unit::Count,
-        "1 while the breaker keeps requests from the store"
+        "0 while requests ask the node, 1 while they don't, 2 while a probe does"
     );
-    describe_counter!(OPENED, Unit::Count, "How often the breaker opened");
+    describe_counter!(
+        OPENED,
+        Unit::Count,
+        "How often the node was no longer asked, by reason"
+    );
+    describe_counter!(AWAY, Unit::Seconds, "How long the node was not asked");
     describe_gauge!(INSTANCES, Unit::Count, "Instances that share the limits");
 }
 
@@ -53,18 +80,37 @@ pub struct RedisObserved {
     pub charges: u64,
     /// Calls sent again because the server had lost the script.
     pub reloads: u64,
+    /// Requests that were sent to another node.
+    pub redirections: u64,
+    /// Parts of denied requests that were given back.
+    pub given_back: u64,
+    /// Those of which that is not known.
+    pub not_given_back: u64,
+    /// New primaries.
+    pub recoveries: u64,
     /// Connections made.
     pub connects: u64,
     /// Connections lost or not made.
     pub disconnects: u64,
-    /// Connections open.
-    pub connected: u64,
-    /// The breaker is open.
-    pub open: bool,
-    /// How often it opened.
-    pub opened: u64,
+    /// The nodes.
+    pub nodes: Vec<NodeObserved>,
     /// Instances that share the limits, as far as this one knows.
     pub instances: u32,
+}
+
+/// One node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeObserved {
+    /// Its name.
+    pub name: String,
+    /// Connections open.
+    pub connected: u64,
+    /// 0 closed, 1 open, 2 half-open.
+    pub state: u8,
+    /// How often its breaker opened, by reason.
+    pub opened: Vec<(&'static str, u64)>,
+    /// How long it was not asked, in seconds.
+    pub away_s: u64,
 }
 
 /// Metrics of the shared store. They are there only when it is.
@@ -88,9 +134,19 @@ impl RedisSeries {
         counter!(RELOADS).absolute(it.reloads);
         counter!(CONNECTS).absolute(it.connects);
         counter!(DISCONNECTS).absolute(it.disconnects);
-        gauge!(CONNECTED).set(it.connected as f64);
-        gauge!(OPEN).set(if it.open { 1.0 } else { 0.0 });
-        counter!(OPENED).absolute(it.opened);
+        counter!(REDIRECTIONS).absolute(it.redirections);
+        counter!(GIVEN_BACK, "result" => "done").absolute(it.given_back);
+        counter!(GIVEN_BACK, "result" => "lost").absolute(it.not_given_back);
+        counter!(RECOVERIES).absolute(it.recoveries);
+        for node in it.nodes.iter().take(NODES_MAX) {
+            let name = &node.name;
+            gauge!(CONNECTED, "node" => name.clone()).set(node.connected as f64);
+            gauge!(STATE, "node" => name.clone()).set(f64::from(node.state));
+            for (reason, count) in node.opened.iter().filter(|(_, count)| *count > 0) {
+                counter!(OPENED, "node" => name.clone(), "reason" => *reason).absolute(*count);
+            }
+            counter!(AWAY, "node" => name.clone()).absolute(node.away_s);
+        }
         gauge!(INSTANCES).set(f64::from(it.instances));
     }
 }

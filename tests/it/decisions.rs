@@ -3,6 +3,7 @@
 
 mod answers;
 mod limits;
+mod outage;
 mod overrides;
 mod policies;
 

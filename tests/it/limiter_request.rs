@@ -244,6 +244,11 @@ fn giving_back_equals_a_denial_in_one_part() {
             let scenario = Scenario::random(random, algorithm);
             let mut counters = vec![None; scenario.counters];
             let mut now = scenario.start;
+            // Hits of different ticks may share an entry; then it is not known whose place it is, and they stay.
+            let one_place = scenario
+                .limits
+                .iter()
+                .all(|limit| limit.tick_us() == scenario.limits[0].tick_us());
             for _ in 0..20 {
                 now = scenario.advance(random, now).max(now);
                 let mut charges = scenario.charges(random);
@@ -260,14 +265,17 @@ fn giving_back_equals_a_denial_in_one_part() {
                 let before = counters.clone();
                 decide(now, &charges, &mut counters, denied, &mut in_one);
                 assert_eq!(counters, before, "seed {seed}");
-                give_back(now, &charges, &mut other, &mut in_two);
+                give_back(now, now, &charges, &mut other, &mut in_two);
                 assert_eq!(in_one, in_two, "seed {seed}");
                 for charge in &charges {
                     let level = |of: &Vec<Option<State>>| {
                         Counters::get(of, charge.counter).map_or(0, |s| s.level(now, &charge.limit).used)
                     };
-                    assert_eq!(level(&counters), level(&other), "seed {seed}");
-                    gave += 1;
+                    if one_place {
+                        assert_eq!(level(&counters), level(&other), "seed {seed}");
+                        gave += 1;
+                    }
+                    assert!(level(&counters) <= level(&other), "seed {seed}");
                 }
                 decide(now, &charges, &mut counters, Prior::default(), &mut in_one);
             }

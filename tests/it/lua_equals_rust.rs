@@ -2,13 +2,14 @@
 //! must be equal.
 
 mod edges;
+pub mod give_backs;
 
 use std::collections::HashMap;
 
 use ratekeeper::limiter::{self, Algorithm, Charge, Limit, Micros, Mode, Prior, State, Verdict};
 use ratekeeper::store::Keys;
 use ratekeeper::store::redis::call::{Call, Decision, Reply};
-use ratekeeper::store::redis::script::Script;
+use ratekeeper::store::redis::script::{Dialect, Script};
 use redis::{Cmd, Connection, Value};
 
 use crate::limiter_oracle::Random;
@@ -225,7 +226,7 @@ fn in_redis(connection: &mut Connection, key: &str, algorithm: Algorithm) -> Str
 /// One call.
 pub fn run(connection: &mut Connection, script: &Script, call: &Call) -> Value {
     let mut command = Cmd::new();
-    call.write_to(script, &mut command);
+    call.write_to(script, Dialect::Plain, &mut command);
     command
         .query(connection)
         .unwrap_or_else(|error| panic!("{error}"))
@@ -391,13 +392,16 @@ fn history(seed: u64, connection: &mut Connection) -> usize {
 
 /// Loads the scripts into a fresh server.
 pub fn load(connection: &mut Connection) {
-    for script in Script::all() {
+    for (script, dialect) in Script::all()
+        .iter()
+        .flat_map(|it| [(it, Dialect::Plain), (it, Dialect::Flags)])
+    {
         let hash: String = redis::cmd("SCRIPT")
             .arg("LOAD")
-            .arg(script.text())
+            .arg(script.text(dialect))
             .query(connection)
             .unwrap();
-        assert_eq!(hash, script.hash());
+        assert_eq!(hash, script.hash(dialect));
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod calls;
 mod cost;
+mod dialects;
+mod give_back;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use ratekeeper::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior};
 use ratekeeper::store::Keys;
 use ratekeeper::store::redis::call::{Call, Decision, Reply};
-use ratekeeper::store::redis::script::Script;
+use ratekeeper::store::redis::script::{Dialect, Script};
 use redis::{Cmd, Connection, ErrorKind, ServerErrorKind, Value};
 
 use crate::limiter_oracle::Random;
@@ -386,7 +388,7 @@ fn server_time(connection: &mut Connection) -> Micros {
 fn the_servers_time_decides_also_who_comes_too_late() {
     let (_redis, mut connection) = server();
     let limit = limit(Algorithm::SlidingWindow, 10, MINUTE);
-    for script in Script::all() {
+    for script in [Script::batch(), Script::single()] {
         let before = server_time(&mut connection);
         for (not_after, late) in [
             (0, false),
@@ -395,7 +397,7 @@ fn the_servers_time_decides_also_who_comes_too_late() {
             (before + MINUTE, false),
         ] {
             let mut call = Call::new();
-            let name = format!("rk:late:{not_after}:{}", script.hash());
+            let name = format!("rk:late:{not_after}:{}", script.hash(Dialect::Plain));
             call.push(&keys(&[&name]), &[consume(limit, 1)], Prior::default(), not_after)
                 .unwrap();
             let reply = ask_with(&mut connection, script, &call);
@@ -423,7 +425,7 @@ fn a_call_that_waits_out_a_freeze_charges_nothing() {
     )
     .unwrap();
     let mut command = Cmd::new();
-    call.write_to(call.script(), &mut command);
+    call.write_to(call.script(), Dialect::Plain, &mut command);
     redis.freeze();
     let mut stream = TcpStream::connect(redis.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -448,7 +450,7 @@ fn a_server_without_the_script_says_so_and_has_done_nothing() {
     call.push(&keys(&["rk:unknown"]), &[consume(limit, 1)], Prior::default(), 0)
         .unwrap();
     let mut command = Cmd::new();
-    call.write_to(call.script(), &mut command);
+    call.write_to(call.script(), Dialect::Plain, &mut command);
     let unknown = |connection: &mut Connection| command.query::<Value>(connection).unwrap_err().kind();
     let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
     assert_eq!(unknown(&mut connection), no_script);

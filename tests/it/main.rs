@@ -7,6 +7,7 @@
 )]
 
 mod asking;
+mod breaker_histories;
 mod deciding;
 mod decisions;
 mod doctor;
@@ -20,6 +21,7 @@ mod faults;
 mod hostile_bytes;
 mod known_bugs_limiter;
 mod layers;
+mod limiter_give_back;
 mod limiter_histories;
 mod limiter_oracle;
 mod limiter_request;
@@ -37,7 +39,9 @@ mod reference_oracle;
 mod reference_random;
 mod reload;
 mod script_store;
+mod servers;
 mod settings;
+mod shard_by;
 mod support;
 mod tls;
 mod wire;

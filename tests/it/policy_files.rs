@@ -4,7 +4,9 @@
 mod good;
 mod hostile;
 mod merging;
+mod outage;
 mod scalars;
+mod shard_by;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -209,6 +211,7 @@ const MALFORMED: &[Malformed] = &[
     ("metadata_is_a_list", &[(4, Error)]),
     ("metadata_is_a_text", &[(4, Error)]),
     ("nested_descriptors_is_a_map", &[(5, Error)]),
+    ("on_store_error_strict", &[(7, Error)]),
     ("only_comments", &[(1, Error)]),
     ("only_null", &[(2, Error)]),
     ("our_key_at_root", &[(2, Error)]),
@@ -240,7 +243,25 @@ const MALFORMED: &[Malformed] = &[
         &[(2, Error), (5, Error), (7, Warning), (8, Error)],
     ),
     ("shadow_mode_quoted", &[(4, Error)]),
+    ("shard_by_empty", &[(2, Error)]),
+    ("shard_by_in_descriptor", &[(4, Error)]),
+    ("shard_by_in_rate_limit", &[(7, Error)]),
+    ("shard_by_is_a_list", &[(2, Error), (2, Error)]),
+    ("shard_by_is_a_map", &[(2, Error)]),
+    ("shard_by_null", &[(2, Error)]),
+    ("shard_by_too_long", &[(2, Error)]),
     ("share_threshold_without_wildcard", &[(5, Error)]),
+    ("strict_at_root_beside_local", &[(3, Error)]),
+    ("strict_beside_allow", &[(8, Error)]),
+    ("strict_beside_local", &[(7, Error)]),
+    ("strict_beside_rate_limit", &[(4, Error)]),
+    ("strict_quoted", &[(7, Error)]),
+    ("strict_unlimited", &[(6, Error)]),
+    (
+        "strict_with_all_that_it_contradicts",
+        &[(6, Error), (6, Error), (6, Error)],
+    ),
+    ("strict_with_local_scope", &[(8, Error)]),
     ("syntax_anchor_contains_itself", &[(4, Error)]),
     ("syntax_anchor_name", &[(3, Error)]),
     ("syntax_colon_in_value", &[(3, Error)]),
@@ -290,6 +311,7 @@ const MALFORMED: &[Malformed] = &[
     ("warning_requests_octal", &[(6, Warning)]),
     ("warning_second_document", &[(5, Warning)]),
     ("warning_shadow_mode_in_rate_limit", &[(7, Warning)]),
+    ("warning_shard_by_without_a_rule", &[(2, Warning)]),
     ("warning_text_after_the_document", &[(3, Warning)]),
     ("warning_unit_beside_rate_limit", &[(4, Warning)]),
     ("warning_value_empty", &[(4, Warning)]),

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use ratekeeper::limiter::Outcome;
 use ratekeeper::store::redis::call::{Call, Decision, Reply};
-use ratekeeper::store::redis::script::Script;
+use ratekeeper::store::redis::script::{Dialect, Script};
 use ratekeeper::store::{Batch, Step, Store};
 use redis::{Cmd, Connection, Value};
 
@@ -24,7 +24,7 @@ impl ScriptStore {
         for script in Script::all() {
             let _: String = redis::cmd("SCRIPT")
                 .arg("LOAD")
-                .arg(script.text())
+                .arg(script.text(Dialect::Plain))
                 .query(&mut connection)
                 .unwrap();
         }
@@ -41,7 +41,7 @@ impl Store for ScriptStore {
             batch.outcome = Outcome::default();
             return Step::Done;
         }
-        call.write_to(call.script(), &mut command);
+        call.write_to(call.script(), Dialect::Plain, &mut command);
         let value: Value = command.query(&mut self.0.lock().unwrap()).unwrap();
         let mut reply = Reply::default();
         call.decode(&value, &mut reply).unwrap();

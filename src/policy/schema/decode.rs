@@ -20,6 +20,8 @@ pub(super) fn root(document: &Document<'_>, bounds: &Bounds, report: &mut Report
         place: Place::START,
         domain: Field::default(),
         on_store_error: Field::default(),
+        strict: Field::default(),
+        shard_by: Field::default(),
         descriptors: Vec::new(),
     };
     let Some(id) = document.root else { return root };
@@ -35,6 +37,8 @@ pub(super) fn root(document: &Document<'_>, bounds: &Bounds, report: &mut Report
         match key {
             "domain" => decoder.text(key, value, &mut root.domain),
             "on_store_error" => decoder.text(key, value, &mut root.on_store_error),
+            "strict" => decoder.boolean(key, value, &mut root.strict),
+            "shard_by" => decoder.text(key, value, &mut root.shard_by),
             "descriptors" => root.descriptors = decoder.descriptors(value, 1),
             _ => {}
         }
@@ -145,6 +149,7 @@ impl<'d> Decoder<'_, 'd, '_, '_> {
                 "scope" => self.text(key, value, &mut raw.scope),
                 "charge" => self.text(key, value, &mut raw.charge),
                 "on_store_error" => self.text(key, value, &mut raw.on_store_error),
+                "strict" => self.boolean(key, value, &mut raw.strict),
                 _ => {}
             }
         }

@@ -49,6 +49,16 @@ const fn our_key(name: &'static str) -> Key {
     }
 }
 
+/// A key that says for one limit, or for all of the file, what they do.
+const fn our_key_of_file_or_limit(name: &'static str) -> Key {
+    Key {
+        name,
+        levels: &[Level::Root, Level::RateLimit],
+        home: "at the top of the file or in 'rate_limit'",
+        ours: true,
+    }
+}
+
 const IN_DESCRIPTOR: &str = "in a descriptor";
 const IN_RATE_LIMIT: &str = "in 'rate_limit'";
 
@@ -82,10 +92,12 @@ const KEYS: &[Key] = &[
     our_key("burst"),
     our_key("scope"),
     our_key("charge"),
+    our_key_of_file_or_limit("on_store_error"),
+    our_key_of_file_or_limit("strict"),
     Key {
-        name: "on_store_error",
-        levels: &[Level::Root, Level::RateLimit],
-        home: "at the top of the file or in 'rate_limit'",
+        name: "shard_by",
+        levels: &[Level::Root],
+        home: "at the top of the file",
         ours: true,
     },
 ];

@@ -10,6 +10,8 @@ mod metadata;
 mod names;
 mod raw;
 mod rules;
+mod shard_by;
+mod strict;
 mod wildcard;
 
 use std::sync::Arc;
@@ -33,8 +35,21 @@ pub struct PolicyFile {
     pub domain_place: Place,
     /// What its limits do while the store is away, if they do not say.
     pub on_store_error: Option<OnStoreError>,
+    /// Its limits are strict, if they say nothing of what they do while the store is away.
+    pub strict: bool,
+    /// Which entry decides where in a cluster the counters are, if the file says.
+    pub shard_by: Option<ShardBy>,
     /// The rules of the first level, in the order of the file.
     pub descriptors: Vec<DescriptorNode>,
+}
+
+/// The entry whose values have one slot of a cluster each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardBy {
+    /// The entry's key: 1 to [`KEY_BYTES_MAX`](crate::descriptor::KEY_BYTES_MAX) bytes.
+    pub key: String,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// A rule for one entry of a descriptor, and those below it.
@@ -89,8 +104,10 @@ pub struct RateLimitNode {
     pub scope: Scope,
     /// Which hits are charged, if the file says.
     pub charge: Option<ChargeRule>,
-    /// What it does while the store is away, if the file says.
+    /// What it does while the store is away, if the file says; never [`OnStoreError::Strict`].
     pub on_store_error: Option<OnStoreError>,
+    /// Whether it is strict, if the file says; never true beside anything but `on_store_error: deny`, unlimited or local.
+    pub strict: Option<bool>,
 }
 
 /// What [`parse`] makes of a file.

@@ -63,6 +63,7 @@ impl Named for Scope {
     const WORDS: &'static [(&'static str, Self)] = &[("global", Self::Global), ("local", Self::Local)];
 }
 
+/// [`OnStoreError::Strict`] has no word: it is a key of its own.
 impl Named for OnStoreError {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("local", Self::Local),

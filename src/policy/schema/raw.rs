@@ -51,6 +51,8 @@ pub(super) struct RawRoot {
     pub place: Place,
     pub domain: Field<String>,
     pub on_store_error: Field<String>,
+    pub strict: Field<bool>,
+    pub shard_by: Field<String>,
     pub descriptors: Vec<RawDescriptor>,
 }
 
@@ -82,6 +84,7 @@ pub(super) struct RawRateLimit {
     pub scope: Field<String>,
     pub charge: Field<String>,
     pub on_store_error: Field<String>,
+    pub strict: Field<bool>,
 }
 
 #[derive(Debug)]

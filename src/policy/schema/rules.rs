@@ -8,6 +8,7 @@ use super::names::{DidYouMean, Named};
 use super::raw::{Field, RawDescriptor, RawRateLimit, RawReplaces, RawRoot};
 use super::wildcard::{Level, Pattern};
 use super::{Algorithm, ChargeRule, DescriptorNode, OnStoreError, PolicyFile, RateLimitNode, Scope, Unit};
+use super::{shard_by, strict};
 use crate::policy::diagnostic::{Place, Quoted, Report};
 
 /// Makes the file of its values; it is only good if the report has no errors.
@@ -23,11 +24,15 @@ pub(super) fn check(path: Arc<str>, root: RawRoot, report: &mut Report<'_>) -> P
     };
     let on_store_error = checker.word::<OnStoreError>("on_store_error", &root.on_store_error);
     let descriptors = checker.level(root.descriptors);
+    strict::check_file(&root.strict, on_store_error, report);
+    let shard_by = shard_by::check(&root.shard_by, &descriptors, report);
     PolicyFile {
         path,
         domain,
         domain_place,
         on_store_error,
+        strict: root.strict.is_true(),
+        shard_by,
         descriptors,
     }
 }
@@ -157,6 +162,7 @@ impl Checker<'_, '_> {
         let scope = self.word::<Scope>("scope", &raw.scope);
         let charge = self.word::<ChargeRule>("charge", &raw.charge);
         let on_store_error = self.word::<OnStoreError>("on_store_error", &raw.on_store_error);
+        strict::check_limit(&raw, scope, on_store_error, self.report);
         self.algorithm_fits_scope(&raw, algorithm, scope, place);
         self.at_least_one("burst", &raw.burst);
         self.at_least_one("unit_multiplier", &raw.unit_multiplier);
@@ -178,6 +184,7 @@ impl Checker<'_, '_> {
             scope: scope.unwrap_or_default(),
             charge,
             on_store_error,
+            strict: raw.strict.value,
         }
     }
 

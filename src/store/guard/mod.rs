@@ -1,27 +1,31 @@
 //! Around a store that can be slow or gone: every request has a decision within its time, whatever the store does.
 //!
 //! ```text
-//! request ──breaker──> store, with a deadline ──verdicts──>
-//!              │ open           │ late, gone, broken
-//!              └──────> share: each limit by its own rule
+//! request ──one part──> breaker ──> store, with a deadline ──verdicts──>
+//!     │                     │ open           │ late, gone, broken
+//!     │                     └──────> share: each limit by its own rule
+//!     └──several parts──> each by itself, and what they took is given back if the request is denied
 //! ```
 //!
 //! A call that was given up is never sent again, and carries a not-after so that the store does not run it later.
 
-mod breaker;
+pub mod breaker;
 mod instances;
+mod parts;
+mod quarantine;
 mod share;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use self::breaker::Breaker;
+pub use self::breaker::{Breaker, Probe, State as BreakerState, Transition};
 pub use self::instances::{Instances, Membership, Source, View};
+use self::parts::Denials;
+use self::quarantine::Quarantine;
 pub use self::share::{Share, share_of};
 use super::{Batch, Keys, Step, Store};
 use crate::clock::Clock;
-use crate::limiter::{Charge, Micros, Outcome, Prior, Verdict};
+use crate::limiter::{Charge, Limit, Micros, Outcome, Prior, Reading, Verdict};
 
 /// Timers are of a millisecond: who can wait for less is not kept waiting.
 const BUDGET_US_MIN: Micros = 1_000;
@@ -53,9 +57,15 @@ impl Asked {
     }
 }
 
+/// A part of a store: charges of one part are decided by one atomic call, those of several by one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Part(pub u32);
+
 /// What a store answers.
 #[derive(Debug)]
 pub struct Decided {
+    /// The store's time, by which it decided.
+    pub now_us: Micros,
     /// One verdict a charge.
     pub verdicts: Vec<Verdict>,
     /// The whole.
@@ -65,6 +75,9 @@ pub struct Decided {
 /// Why a store did not decide.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
+    /// It is known to be away, and is not asked.
+    #[error("not asked: it is away")]
+    Open,
     /// There is no connection.
     #[error("not connected")]
     Disconnected,
@@ -112,11 +125,18 @@ impl Reason {
         (Self::Key, "key"),
         (Self::Refused, "refused"),
     ];
+
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
 }
 
 impl From<&StoreError> for Reason {
     fn from(error: &StoreError) -> Self {
         match error {
+            StoreError::Open => Self::Breaker,
             StoreError::Disconnected => Self::Disconnected,
             StoreError::Busy => Self::Busy,
             StoreError::Timeout => Self::Timeout,
@@ -128,15 +148,45 @@ impl From<&StoreError> for Reason {
 
 /// A store somewhere else.
 pub trait Remote: Send + Sync + std::fmt::Debug {
-    /// Asks it, until `give_up_at` of this process's clock.
+    /// The part of all counters, if there is but one.
+    fn only_part(&self) -> Option<Part>;
+
+    /// The part that a counter is in.
+    fn part(&self, key: &str, limit: &Limit) -> Part;
+
+    /// Whether a part is asked: a quick look that spares the rest.
+    fn admits(&self, part: Part) -> bool;
+
+    /// When a part was found to have lost its data, in this process's time, if that was seen.
+    fn emptied_at(&self, part: Part) -> Option<Micros>;
+
+    /// The longest that a request waits for a part, in microseconds.
+    fn longest_wait(&self, part: Part) -> Micros;
+
+    /// Asks a part, until `give_up_at` of this process's clock.
     fn ask(
         &self,
+        part: Part,
         asked: Arc<Asked>,
         give_up_at: Micros,
     ) -> impl Future<Output = Result<Decided, StoreError>> + Send;
 
-    /// Whether there is a connection at all.
+    /// Gives back what an answer of time `at` booked to `which` of the charges, exactly or to the safe side. It is on its way once
+    /// the future was polled; `wait_until` bounds the wait for what the counters show then, by charge. `None`: that is not known.
+    fn give_back(
+        &self,
+        part: Part,
+        asked: Arc<Asked>,
+        which: Vec<usize>,
+        at: Micros,
+        wait_until: Micros,
+    ) -> impl Future<Output = Option<Vec<Option<Reading>>>> + Send;
+
+    /// Whether there is a connection to all of it.
     fn is_connected(&self) -> bool;
+
+    /// Whether any of it is not asked.
+    fn is_away(&self) -> bool;
 }
 
 /// A remote store that always has an answer.
@@ -144,22 +194,20 @@ pub trait Remote: Send + Sync + std::fmt::Debug {
 pub struct Guarded<R> {
     remote: Arc<R>,
     share: Share,
-    breaker: Breaker,
     clock: Clock,
-    op_timeout: Duration,
+    denials: Denials,
     without: [AtomicU64; 6],
 }
 
 impl<R: Remote> Guarded<R> {
-    /// Guards `remote`: a request waits for it for `op_timeout` at most, and is decided by `share` otherwise.
+    /// Guards `remote`: what it does not decide in time is decided by `share`.
     #[must_use]
-    pub fn new(remote: Arc<R>, share: Share, clock: Clock, op_timeout: Duration) -> Self {
+    pub fn new(remote: Arc<R>, share: Share, clock: Clock) -> Self {
         Self {
             remote,
             share,
-            breaker: Breaker::default(),
             clock,
-            op_timeout,
+            denials: Denials::default(),
             without: Default::default(),
         }
     }
@@ -169,12 +217,6 @@ impl<R: Remote> Guarded<R> {
         Reason::ALL
             .iter()
             .map(|(reason, name)| (*name, self.without[*reason as usize].load(Ordering::Relaxed)))
-    }
-
-    /// Whether the store is not asked, and how often that began.
-    #[must_use]
-    pub fn breaker(&self) -> (bool, u64) {
-        (self.breaker.is_open(), self.breaker.opened())
     }
 
     /// How many instances share the limits, as far as this one knows.
@@ -194,53 +236,78 @@ impl<R: Remote> Guarded<R> {
     }
 }
 
+impl<R: Remote> Guarded<R> {
+    /// Until when a request waits for a part, by its own time and the part's.
+    fn give_up_at(&self, batch: &Batch, part: Part) -> Micros {
+        let most = self.remote.longest_wait(part);
+        batch.now + batch.budget_us.unwrap_or(most).min(most)
+    }
+
+    /// Has a batch of one part decided there.
+    async fn decide_at(&self, part: Part, batch: &mut Batch) {
+        let give_up_at = self.give_up_at(batch, part);
+        let asked = Arc::new(Asked {
+            keys: std::mem::take(&mut batch.keys),
+            charges: std::mem::take(&mut batch.charges),
+            prior: batch.prior,
+        });
+        let result = self.remote.ask(part, Arc::clone(&asked), give_up_at).await;
+        let asked = Arc::try_unwrap(asked).unwrap_or_else(|shared| Asked {
+            keys: shared.keys.clone(),
+            charges: shared.charges.clone(),
+            prior: shared.prior,
+        });
+        (batch.keys, batch.charges) = (asked.keys, asked.charges);
+        match result {
+            Ok(decided) => (batch.verdicts, batch.outcome) = (decided.verdicts, decided.outcome),
+            Err(error) => self.decide_without(batch, Reason::from(&error)),
+        }
+    }
+
+    /// The part of all charges, if they are of one.
+    fn one_part(&self, batch: &Batch) -> Option<Part> {
+        if let Some(part) = self.remote.only_part() {
+            return Some(part);
+        }
+        let part = |charge: &Charge| self.remote.part(batch.keys.get(charge.counter), &charge.limit);
+        let (first, others) = batch.charges.split_first()?;
+        let first = part(first);
+        others.iter().all(|charge| part(charge) == first).then_some(first)
+    }
+
+    async fn decide_quarantined(&self, quarantine: Quarantine, batch: &mut Batch) {
+        let prior = batch.prior;
+        batch.prior.denied |= quarantine.denies;
+        match self.one_part(batch) {
+            Some(part) => self.decide_at(part, batch).await,
+            None => self.decide_in_parts(batch).await,
+        }
+        batch.prior = prior;
+        quarantine.mark(batch);
+    }
+}
+
 impl<R: Remote> Store for Guarded<R> {
     fn decide<'a>(&'a self, batch: &'a mut Batch) -> Step<'a> {
         if batch.budget_us.is_some_and(|budget| budget < BUDGET_US_MIN) {
             self.decide_without(batch, Reason::Timeout);
             return Step::Done;
         }
-        let Some(permit) = self.breaker.admit(batch.now) else {
-            self.decide_without(batch, Reason::Breaker);
-            return Step::Done;
-        };
-        Step::Wait(Box::pin(async move {
-            let most = u64::try_from(self.op_timeout.as_micros()).unwrap_or(u64::MAX);
-            let budget = batch.budget_us.unwrap_or(most).min(most);
-            let (give_up_at, hurried) = (batch.now + budget, budget < most);
-            let asked = Arc::new(Asked {
-                keys: std::mem::take(&mut batch.keys),
-                charges: std::mem::take(&mut batch.charges),
-                prior: batch.prior,
-            });
-            let result = self.remote.ask(Arc::clone(&asked), give_up_at).await;
-            let asked = Arc::try_unwrap(asked).unwrap_or_else(|shared| Asked {
-                keys: shared.keys.clone(),
-                charges: shared.charges.clone(),
-                prior: shared.prior,
-            });
-            (batch.keys, batch.charges) = (asked.keys, asked.charges);
-            match result {
-                Ok(decided) => {
-                    permit.succeeded();
-                    (batch.verdicts, batch.outcome) = (decided.verdicts, decided.outcome);
-                }
-                Err(error) => {
-                    match error {
-                        StoreError::Key => permit.succeeded(),
-                        // These say nothing about the store: the request, or a caller that waited for less than we do.
-                        StoreError::Unfit(_) => drop(permit),
-                        StoreError::Timeout if hurried => drop(permit),
-                        _ => permit.failed(self.clock.now_us()),
-                    }
-                    self.decide_without(batch, Reason::from(&error));
-                }
+        if let Some(quarantine) = Quarantine::of(batch, &*self.remote) {
+            return Step::Wait(Box::pin(self.decide_quarantined(quarantine, batch)));
+        }
+        match self.one_part(batch) {
+            Some(part) if !self.remote.admits(part) => {
+                self.decide_without(batch, Reason::Breaker);
+                Step::Done
             }
-        }))
+            Some(part) => Step::Wait(Box::pin(self.decide_at(part, batch))),
+            None => Step::Wait(Box::pin(self.decide_in_parts(batch))),
+        }
     }
 
     fn describe(&self) -> String {
-        let state = match (self.remote.is_connected(), self.breaker.is_open()) {
+        let state = match (self.remote.is_connected(), self.remote.is_away()) {
             (false, _) => "not connected, limits are counted on shares",
             (true, true) => "away, limits are counted on shares",
             (true, false) => "in use",

@@ -59,12 +59,13 @@ impl Share {
                 }
                 OnStoreError::Allow if charge.quota => counted.prior.quota_limits += 1,
                 OnStoreError::Allow => {}
-                OnStoreError::Deny if charge.mode == Mode::Refund || charge.shadow => {}
-                OnStoreError::Deny if charge.quota => {
+                OnStoreError::Deny | OnStoreError::Strict if charge.mode == Mode::Refund || charge.shadow => {
+                }
+                OnStoreError::Deny | OnStoreError::Strict if charge.quota => {
                     counted.prior.quota_limits += 1;
                     counted.prior.quota_over += 1;
                 }
-                OnStoreError::Deny => counted.prior.denied = true,
+                OnStoreError::Deny | OnStoreError::Strict => counted.prior.denied = true,
             }
         }
         self.counters.decide_now(&mut counted);
@@ -73,7 +74,7 @@ impl Share {
             let verdict = match batch.on_store_error(at) {
                 OnStoreError::Local => of_shares.next().copied().unwrap_or_default(),
                 OnStoreError::Allow => unknown(charge, false),
-                OnStoreError::Deny => unknown(charge, charge.mode != Mode::Refund),
+                OnStoreError::Deny | OnStoreError::Strict => unknown(charge, charge.mode != Mode::Refund),
             };
             batch.verdicts.push(verdict);
         }
@@ -117,10 +118,12 @@ fn hash(key: &str) -> u64 {
 
 /// A verdict on a counter that nobody knows.
 fn unknown(charge: &Charge, over: bool) -> Verdict {
-    let remaining = if over { 0 } else { charge.limit.burst().into() };
+    let limit = charge.limit.burst().into();
+    let remaining = if over { 0 } else { limit };
     let wait_us = if over { UNKNOWN_WAIT_US } else { 0 };
     Verdict {
         over,
+        limit,
         remaining,
         wait_us,
         ..Verdict::default()

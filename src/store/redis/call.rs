@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use redis::{Cmd, Value};
 
-use super::script::Script;
+use super::script::{Dialect, Script};
 use crate::limiter::limit::RECORD_HITS_MAX;
 use crate::limiter::{
     Algorithm, Charge, Level, Limit, Micros, Mode, Outcome, Prior, Reading, State, Verdict,
@@ -22,7 +22,7 @@ pub const CHARGES_MAX: usize = 64;
 pub const REQUEST_CHARGES_MAX: usize = 10_000;
 
 /// Numbers of a limit in the script's flat array.
-const LIMIT_VALUES: usize = 5;
+pub(super) const LIMIT_VALUES: usize = 5;
 
 /// 2^53: a double holds every integer up to here.
 const DOUBLE_EXACT_MAX: u64 = 1 << 53;
@@ -34,6 +34,7 @@ pub struct Call {
     key_ends: Vec<usize>,
     key_hashes: Vec<u64>,
     limits: Vec<Limit>,
+    /// Their counters are this call's keys.
     charges: Vec<Charge>,
     requests: Vec<Sent>,
     now_us: Option<Micros>,
@@ -130,8 +131,9 @@ impl Call {
             let key = self.key_number(keys.get(charge.counter));
             let limit = self.limit_number(&charge.limit);
             write_charge(&mut self.charge_rows, key, limit, charge);
+            let counter = key - 1;
+            self.charges.push(Charge { counter, ..*charge });
         }
-        self.charges.extend_from_slice(charges);
         write_request(&mut self.request_rows, charges.len(), prior, not_after_us);
         self.requests.push(Sent {
             charges: charges.len(),
@@ -160,9 +162,12 @@ impl Call {
     }
 
     /// Writes the `EVALSHA` of a script with this call's arguments, replacing what the command held.
-    pub fn write_to(&self, script: &Script, command: &mut Cmd) {
+    pub fn write_to(&self, script: &Script, dialect: Dialect, command: &mut Cmd) {
         command.clear();
-        command.arg("EVALSHA").arg(script.hash()).arg(self.key_ends.len());
+        command
+            .arg("EVALSHA")
+            .arg(script.hash(dialect))
+            .arg(self.key_ends.len());
         for key in self.keys() {
             command.arg(key);
         }
@@ -212,10 +217,7 @@ impl Call {
     /// # Errors
     /// Anything but what the scripts send; `reply` is then of no use.
     pub fn decode(&self, value: &Value, reply: &mut Reply) -> Result<(), Malformed> {
-        let Value::Array(values) = value else {
-            return Err(Malformed("not an array"));
-        };
-        let mut numbers = Numbers(values.iter());
+        let mut numbers = Numbers::of(value)?;
         reply.verdicts.clear();
         reply.parts.clear();
         reply.now_us = numbers.natural()?;
@@ -248,10 +250,7 @@ impl Call {
             };
             reply.parts.push(part);
         }
-        if numbers.0.next().is_some() {
-            return Err(Malformed("more numbers than charges"));
-        }
-        Ok(())
+        numbers.end()
     }
 
     /// What a decoded reply says about a request; `None` beyond the last.
@@ -265,6 +264,30 @@ impl Call {
             },
             Part::TooLate => Decision::TooLate,
             Part::NotOurs { key } => Decision::NotOurs { key: self.key(key) },
+        })
+    }
+
+    /// What the server has added to counters by this call, as its decoded reply says: the key, and the consume or record on it.
+    pub fn booked<'a>(&'a self, reply: &'a Reply) -> impl Iterator<Item = (&'a str, &'a Charge)> {
+        let mut first = 0;
+        let requests = self.requests.iter().zip(&reply.parts);
+        let decided = requests.flat_map(move |(request, part)| {
+            let charges = &self.charges[first..first + request.charges];
+            first += request.charges;
+            let (verdicts, denied) = match *part {
+                Part::Decided { start, outcome } => (reply.verdicts.get(start..), outcome.denied),
+                Part::TooLate | Part::NotOurs { .. } => (None, true),
+            };
+            let judged = charges.iter().zip(verdicts.unwrap_or_default());
+            judged.map(move |(charge, verdict)| (charge, verdict.over || denied))
+        });
+        decided.filter_map(|(charge, refused)| {
+            let booked = match charge.mode {
+                Mode::Consume => !refused,
+                Mode::Record => true,
+                Mode::Peek | Mode::Refund => false,
+            };
+            booked.then(|| (self.key(charge.counter), charge))
         })
     }
 }
@@ -307,13 +330,20 @@ pub enum Decision<'a> {
 /// A reply that the scripts don't send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed reply of a script: {0}")]
-pub struct Malformed(&'static str);
+pub struct Malformed(pub(super) &'static str);
 
 /// The reply's numbers, one after the other.
-struct Numbers<'a>(std::slice::Iter<'a, Value>);
+pub(super) struct Numbers<'a>(std::slice::Iter<'a, Value>);
 
-impl Numbers<'_> {
-    fn next(&mut self) -> Result<i64, Malformed> {
+impl<'a> Numbers<'a> {
+    pub(super) fn of(value: &'a Value) -> Result<Self, Malformed> {
+        match value {
+            Value::Array(values) => Ok(Self(values.iter())),
+            _ => Err(Malformed("not an array")),
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Result<i64, Malformed> {
         match self.0.next() {
             Some(Value::Int(number)) => Ok(*number),
             Some(_) => Err(Malformed("not a number")),
@@ -321,8 +351,15 @@ impl Numbers<'_> {
         }
     }
 
-    fn natural(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn natural(&mut self) -> Result<u64, Malformed> {
         u64::try_from(self.next()?).map_err(|_| Malformed("a number below 0"))
+    }
+
+    pub(super) fn end(mut self) -> Result<(), Malformed> {
+        match self.0.next() {
+            Some(_) => Err(Malformed("more numbers than charges")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -365,6 +402,7 @@ fn verdict(
     };
     Ok(Verdict {
         over,
+        limit: limit.burst().into(),
         used: reading.used,
         remaining: reading.remaining,
         wait_us: reading.wait_us,
@@ -403,7 +441,7 @@ fn write_charge(rows: &mut Vec<u8>, key: usize, limit: usize, charge: &Charge) {
 }
 
 /// `Bdddd`: algorithm, capacity, cost, window, pace.
-fn write_limit(rows: &mut Vec<u8>, limit: &Limit) {
+pub(super) fn write_limit(rows: &mut Vec<u8>, limit: &Limit) {
     let (algorithm, pace) = match limit.algorithm() {
         Algorithm::SlidingWindow => (1, double(limit.tick_us())),
         Algorithm::FixedWindow => (2, double(0)),
@@ -418,11 +456,11 @@ fn write_limit(rows: &mut Vec<u8>, limit: &Limit) {
 
 /// The bytes of `d`.
 #[expect(clippy::cast_precision_loss, reason = "at most 2^53")]
-fn double(value: u64) -> [u8; 8] {
+pub(super) fn double(value: u64) -> [u8; 8] {
     (value.min(DOUBLE_EXACT_MAX) as f64).to_le_bytes()
 }
 
 /// The bytes of `H`. The bounds of a call keep every count and index below 2^16.
-fn number(value: usize) -> [u8; 2] {
+pub(super) fn number(value: usize) -> [u8; 2] {
     u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes()
 }

@@ -19,6 +19,12 @@ pub(super) enum ConnectError {
     /// Too slow.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
+    /// The server only follows another one.
+    #[error("it is a replica")]
+    Replica,
+    /// Nobody says where the primary is.
+    #[error("nobody names a primary")]
+    NoPrimary,
     /// The server does not take user and password.
     #[error("wrong user or password, or none is set there")]
     Password,

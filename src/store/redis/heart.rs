@@ -4,16 +4,17 @@
 //! milliseconds of the server's clock. Plain commands, once a second, on a connection of its own: no request waits for it. It
 //! needs no right that the scripts do not need as well.
 
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Context;
-use super::link::{Link, Pauses};
+use super::link::{Link, is_lost};
+use super::pauses::Pauses;
+use super::topology::Topology;
 use crate::limiter::Micros;
 use crate::store::guard::{Instances, Membership};
 
@@ -35,15 +36,22 @@ pub struct Heart {
 
 impl Heart {
     /// Starts them on the current runtime.
-    pub(super) fn start(link: Link, context: Arc<Context>, key: String, instances: Arc<Instances>) -> Self {
+    pub(super) fn start(
+        topology: Arc<Topology>,
+        context: Arc<Context>,
+        key: String,
+        instances: Arc<Instances>,
+    ) -> Self {
         let (leave, leaving) = mpsc::channel(1);
         let beating = Beating {
             key,
-            membership: Membership::new(random_name(), instances.view().count),
+            membership: Membership::new(context.process.clone(), instances.view().count),
             instances,
+            topology,
             context,
             refused: false,
         };
+        let link = Link::new(&beating.context.options);
         tokio::spawn(beating.run(link, leaving));
         Self { leave }
     }
@@ -58,17 +66,12 @@ impl Heart {
     }
 }
 
-/// Unlike any other instance's, also after a restart.
-fn random_name() -> String {
-    let random = || std::hash::RandomState::new().hash_one(0);
-    format!("{:016x}{:016x}", random(), random())
-}
-
 #[derive(Debug)]
 struct Beating {
     key: String,
     membership: Membership,
     instances: Arc<Instances>,
+    topology: Arc<Topology>,
     context: Arc<Context>,
     /// A refusal was reported.
     refused: bool,
@@ -103,7 +106,7 @@ impl Beating {
     /// One heartbeat, connecting first if need be. A connection that is of no use any more is dropped.
     async fn beat(&mut self, link: &Link, connection: &mut Option<MultiplexedConnection>) -> bool {
         if connection.is_none() {
-            *connection = link.connect(&self.context).await.ok();
+            *connection = self.connect(link).await;
         }
         let Some(connected) = connection else { return false };
         match tokio::time::timeout(PATIENCE, self.renew(connected)).await {
@@ -112,7 +115,8 @@ impl Beating {
                 true
             }
             Ok(Err(error)) => {
-                if is_lost(&error) {
+                // Where the key is now, only a look at the nodes says.
+                if is_lost(&error) || error.redirect_node().is_some() {
                     *connection = None;
                 } else if !std::mem::replace(&mut self.refused, true) {
                     let code = error.code().unwrap_or(error.category());
@@ -125,6 +129,13 @@ impl Beating {
                 false
             }
         }
+    }
+
+    async fn connect(&self, link: &Link) -> Option<MultiplexedConnection> {
+        let server = self.topology.server_of(&self.key)?;
+        let connecting = tokio::time::timeout(link.connect_timeout(), link.open(&server));
+        // Why it failed is said by who needs it for requests.
+        connecting.await.ok()?.ok()
     }
 
     async fn renew(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
@@ -182,13 +193,4 @@ impl Beating {
 
 fn micros_of(millis: u64) -> Micros {
     millis.saturating_mul(1_000)
-}
-
-/// Whether a connection is of no use after this. A server that became read-only is no primary any more; the name may lead to
-/// the new one.
-fn is_lost(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_connection_dropped()
-        || error.is_unrecoverable_error()
-        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }

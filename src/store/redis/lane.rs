@@ -1,4 +1,4 @@
-//! One connection: what waits for it leaves together, and each request gets its own verdicts.
+//! One connection: what waits for it leaves together.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,100 +7,274 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Context;
-use super::call::{CHARGES_MAX, Call, Decision, Reply};
-use super::link::{self, Link, Pauses};
-use crate::limiter::Micros;
+use super::call::CHARGES_MAX;
+use super::connect_error::ConnectError;
+use super::flight;
+use super::link::{self, Connected, Link};
+use super::node::{NodeState, Place};
+use super::server::Server;
+use crate::limiter::{Micros, Reading};
 use crate::store::guard::{Asked, Decided, StoreError};
 
 /// An idle connection is asked for a sign of life this often.
 const IDLE: Duration = Duration::from_millis(500);
 /// A call that has no answer for four times a request's longest wait, and for at least this long, will have none.
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
-/// Reasons for an outage that are logged; beyond that it goes on in silence.
-const REASONS_MAX: usize = 8;
 /// Calls under way on one connection; meanwhile requests wait and leave together.
 const CALLS_MAX: usize = 4;
+/// Between the loss of a connection and the next.
+const LOST_PAUSE: Duration = Duration::from_millis(5);
+/// A lane that could not connect tries again when a probe has found the node there, and after this time in any case.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// One request's part in a call.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub asked: Arc<Asked>,
+    /// The slot of its keys; 0 where there is no cluster.
+    pub slot: u16,
     /// When the request stops waiting.
     pub give_up_at: Micros,
-    pub reply: oneshot::Sender<Result<Decided, StoreError>>,
+    pub way: Way,
+    pub work: Work,
+}
+
+/// How a job came to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By what we know of the slots.
+    Straight,
+    /// Another node has sent it here, or it was tried before: what it meets now is final.
+    Redirected,
+    /// The same, and this node takes it only after `ASKING`.
+    Asking,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Decide, and charge.
+    Charge {
+        asked: Arc<Asked>,
+        reply: oneshot::Sender<Result<Decided, StoreError>>,
+    },
+    /// Give back what a call booked at `at` of the server's time to these charges.
+    GiveBack {
+        asked: Arc<Asked>,
+        which: Vec<usize>,
+        at: Micros,
+        reply: oneshot::Sender<Vec<Option<Reading>>>,
+    },
 }
 
 impl Job {
-    fn end(self, result: Result<Decided, StoreError>) {
-        // What this holds is needed by who waits.
-        drop(self.asked);
-        // Nobody waits any more: the request was given up or cancelled.
-        let _ = self.reply.send(result);
+    /// Ends it without a decision.
+    pub fn fail(self, error: StoreError) {
+        match self.work {
+            Work::Charge { asked, reply } => {
+                // What this holds is needed by who waits.
+                drop(asked);
+                // Nobody waits any more: the request was given up or cancelled.
+                let _ = reply.send(Err(error));
+            }
+            // Who waits sees that nobody answers.
+            Work::GiveBack { .. } => {}
+        }
     }
 
-    fn is_over(&self, now: Micros) -> bool {
-        self.reply.is_closed() || now >= self.give_up_at
+    /// Whether nobody needs it any more.
+    pub fn is_over(&self, now: Micros) -> bool {
+        let given_up = match &self.work {
+            Work::Charge { reply, .. } => reply.is_closed(),
+            Work::GiveBack { .. } => false,
+        };
+        given_up || now >= self.give_up_at
+    }
+
+    /// How many charges it adds to a call.
+    fn charges(&self) -> usize {
+        match &self.work {
+            Work::Charge { asked, .. } => asked.charges.len(),
+            Work::GiveBack { which, .. } => which.len(),
+        }
     }
 }
 
 /// Whether a connection is still good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
+pub(super) enum After {
     Good,
     Lost,
 }
 
-/// Serves jobs until nobody can send any more, connecting and reconnecting as needed.
-pub(super) async fn run(link: Link, mut jobs: mpsc::Receiver<Job>, context: Arc<Context>) {
-    let mut pauses = Pauses::default();
-    // The reasons that were said of this outage.
-    let mut reported: Vec<String> = Vec::new();
-    // At the start requests wait for the connection, each for its own time: a share next to a store that is just not connected
-    // yet would admit too much. Later a lost store is known to be lost.
-    let mut first = Some(link.connect(&context).await);
-    loop {
-        let connected = match first.take() {
-            Some(connected) => connected,
-            None => match meanwhile_refusing(&mut jobs, link.connect(&context)).await {
+/// A lane's place.
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    pub node: Arc<NodeState>,
+    pub context: Arc<Context>,
+    /// The thread that it serves.
+    pub thread: usize,
+}
+
+/// Why a connection is not served any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nobody can send any more.
+    Unused,
+    /// It is lost.
+    Lost,
+    /// The node is somewhere else.
+    Moved,
+}
+
+impl Lane {
+    /// Serves jobs until nobody can send any more, connecting and reconnecting as needed.
+    pub async fn run(self, mut jobs: mpsc::Receiver<Job>) {
+        let link = Link::new(&self.context.options);
+        let mut place = self.node.place.subscribe();
+        let mut up = self.node.up.subscribe();
+        // At the start requests wait for the connection, each for its own time: a share next to a store that is just not connected
+        // yet would admit too much. Later a lost store is known to be lost.
+        let mut first = Some(self.connect(&link, &mut place).await);
+        loop {
+            let connected = match first.take() {
                 Some(connected) => connected,
-                None => return,
-            },
-        };
-        match connected {
-            Ok(connection) => {
-                context.stats.add(|stats| &stats.connects, 1);
-                context.stats.connected.fetch_add(1, Ordering::Relaxed);
-                if !std::mem::take(&mut reported).is_empty() {
-                    tracing::info!("redis is back");
+                None => match meanwhile_refusing(&mut jobs, self.connect(&link, &mut place)).await {
+                    Some(connected) => connected,
+                    None => return,
+                },
+            };
+            match connected {
+                Ok(connected) => {
+                    let end = self.use_up(connected, &mut jobs, &mut place).await;
+                    match end {
+                        End::Unused => return,
+                        End::Lost => tracing::warn!(node = self.node.name, "connection to redis lost"),
+                        End::Moved => {}
+                    }
+                    self.context.stats.add(|stats| &stats.disconnects, 1);
+                    // A server that takes connections only to drop them is not asked without a pause.
+                    if meanwhile_refusing(&mut jobs, tokio::time::sleep(LOST_PAUSE))
+                        .await
+                        .is_none()
+                    {
+                        return;
+                    }
+                    continue;
                 }
-                pauses.reset();
-                let ended = serve(connection, &mut jobs, &context).await;
-                context.stats.connected.fetch_sub(1, Ordering::Relaxed);
-                if ended {
-                    return;
+                Err(_) if matches!(*self.node.place.borrow(), Place::Gone) => return,
+                Err(error) => {
+                    self.node.can_not_connect(&error, self.context.clock.now_us());
+                    self.context.stats.add(|stats| &stats.disconnects, 1);
                 }
-                tracing::warn!("connection to redis lost");
             }
-            Err(error) => {
-                // Each reason is said once for each outage, not for each attempt.
-                let error = error.to_string();
-                if reported.len() < REASONS_MAX && !reported.contains(&error) {
-                    tracing::error!(error, "redis can't be reached");
-                    reported.push(error);
+            up.mark_unchanged();
+            let wake = async {
+                tokio::select! {
+                    _ = up.changed() => {}
+                    _ = place.changed() => {}
+                    () = tokio::time::sleep(RETRY) => {}
+                }
+            };
+            if meanwhile_refusing(&mut jobs, wake).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn use_up(
+        &self,
+        connected: Connected,
+        jobs: &mut mpsc::Receiver<Job>,
+        place: &mut watch::Receiver<Place>,
+    ) -> End {
+        self.context.stats.add(|stats| &stats.connects, 1);
+        self.node.connected.fetch_add(1, Ordering::Relaxed);
+        let end = tokio::select! {
+            biased;
+            end = self.serve(connected, jobs) => end,
+            _ = place.changed() => End::Moved,
+        };
+        self.node.connected.fetch_sub(1, Ordering::Relaxed);
+        end
+    }
+
+    /// A connection that may be used: its server is a primary, and lacks nothing that this process knows of.
+    async fn connect(
+        &self,
+        link: &Link,
+        place: &mut watch::Receiver<Place>,
+    ) -> Result<Connected, ConnectError> {
+        let connecting = async {
+            let server = whereabouts(place).await?;
+            let (node, context) = (&self.node, &self.context);
+            let (connected, identity) = link.open_primary(&server, &node.time, &context.clock).await?;
+            node.recognise(identity, &connected, context).await?;
+            Ok(connected)
+        };
+        let within = link.connect_timeout();
+        match tokio::time::timeout(within, connecting).await {
+            Ok(connected) => connected,
+            Err(_) if matches!(*place.borrow(), Place::Unknown) => Err(ConnectError::NoPrimary),
+            Err(_) => Err(ConnectError::Timeout(within)),
+        }
+    }
+
+    /// Serves jobs on one connection.
+    async fn serve(&self, connected: Connected, jobs: &mut mpsc::Receiver<Job>) -> End {
+        let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = After> + Send>>> =
+            FuturesUnordered::new();
+        let mut left = None;
+        let mut idle = tokio::time::interval(IDLE);
+        idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                Some(after) = calls.next(), if !calls.is_empty() => {
+                    if after == After::Lost {
+                        return End::Lost;
+                    }
+                }
+                job = next(&mut left, jobs), if calls.len() < CALLS_MAX => {
+                    let Some(job) = job else { return End::Unused };
+                    idle.reset();
+                    let waiting = gather(job, jobs, &mut left);
+                    calls.push(Box::pin(flight::fly(self.clone(), connected.clone(), waiting)));
+                }
+                _ = idle.tick(), if calls.is_empty() => {
+                    calls.push(Box::pin(self.clone().sign_of_life(connected.clone())));
                 }
             }
         }
-        context.stats.add(|stats| &stats.disconnects, 1);
-        if meanwhile_refusing(&mut jobs, tokio::time::sleep(pauses.next()))
-            .await
-            .is_none()
-        {
-            return;
+    }
+
+    /// Asks an idle connection for the time: a lost one is noticed before a request needs it.
+    async fn sign_of_life(self, mut connected: Connected) -> After {
+        let seeing = link::see_time(&mut connected.connection, &self.node.time, &self.context.clock);
+        match tokio::time::timeout(self.patience(), seeing).await {
+            Ok(Ok(())) => After::Good,
+            Ok(Err(_)) | Err(_) => After::Lost,
+        }
+    }
+
+    /// How long an answer may take before the connection counts as lost.
+    pub fn patience(&self) -> Duration {
+        (self.context.options.op_timeout * 4).max(PATIENCE_MIN)
+    }
+}
+
+/// Where the node is, as soon as that is known.
+async fn whereabouts(place: &mut watch::Receiver<Place>) -> Result<Box<Server>, ConnectError> {
+    loop {
+        match &*place.borrow_and_update() {
+            Place::At(server) => return Ok(server.clone()),
+            Place::Gone => return Err(ConnectError::NoPrimary),
+            Place::Unknown => {}
+        }
+        if place.changed().await.is_err() {
+            return Err(ConnectError::NoPrimary);
         }
     }
 }
@@ -112,52 +286,9 @@ async fn meanwhile_refusing<T>(jobs: &mut mpsc::Receiver<Job>, waited: impl Futu
         tokio::select! {
             biased;
             done = &mut waited => return Some(done),
-            job = jobs.recv() => job?.end(Err(StoreError::Disconnected)),
+            job = jobs.recv() => job?.fail(StoreError::Disconnected),
         }
     }
-}
-
-/// Serves jobs on one connection; true if nobody can send any more, false if the connection was lost.
-async fn serve(
-    connection: MultiplexedConnection,
-    jobs: &mut mpsc::Receiver<Job>,
-    context: &Arc<Context>,
-) -> bool {
-    let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = After> + Send>>> = FuturesUnordered::new();
-    let mut left = None;
-    let mut idle = tokio::time::interval(IDLE);
-    idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            Some(after) = calls.next(), if !calls.is_empty() => {
-                if after == After::Lost {
-                    return false;
-                }
-            }
-            job = next(&mut left, jobs), if calls.len() < CALLS_MAX => {
-                let Some(job) = job else { return true };
-                idle.reset();
-                let waiting = gather(job, jobs, &mut left);
-                calls.push(Box::pin(call(connection.clone(), waiting, Arc::clone(context))));
-            }
-            _ = idle.tick(), if calls.is_empty() => {
-                calls.push(Box::pin(sign_of_life(connection.clone(), Arc::clone(context))));
-            }
-        }
-    }
-}
-
-/// Asks an idle connection for the time: a lost one is noticed before a request needs it.
-async fn sign_of_life(mut connection: MultiplexedConnection, context: Arc<Context>) -> After {
-    match tokio::time::timeout(patience(&context), link::see_time(&mut connection, &context)).await {
-        Ok(Ok(())) => After::Good,
-        Ok(Err(_)) | Err(_) => After::Lost,
-    }
-}
-
-fn patience(context: &Context) -> Duration {
-    (context.options.op_timeout * 4).max(PATIENCE_MIN)
 }
 
 /// The job that did not fit into the last call, else the next one that comes. Loses none when it is dropped.
@@ -170,11 +301,11 @@ async fn next(left: &mut Option<Job>, jobs: &mut mpsc::Receiver<Job>) -> Option<
 
 /// The first job and all that wait behind it, as many as fit into a call. The one that did not fit is left over.
 fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>, left: &mut Option<Job>) -> Vec<Job> {
-    let mut charges = first.asked.charges.len();
+    let mut charges = first.charges();
     let mut waiting = vec![first];
     while charges < CHARGES_MAX {
         let Ok(job) = jobs.try_recv() else { break };
-        charges += job.asked.charges.len();
+        charges += job.charges();
         if charges > CHARGES_MAX {
             *left = Some(job);
             break;
@@ -182,113 +313,4 @@ fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>, left: &mut Option<Job>) ->
         waiting.push(job);
     }
     waiting
-}
-
-/// One call: sent once, and again only if the server had lost the script, in which case nothing ran.
-async fn call(mut connection: MultiplexedConnection, jobs: Vec<Job>, context: Arc<Context>) -> After {
-    let now = context.clock.now_us();
-    let mut call = Call::new();
-    let mut sent = Vec::with_capacity(jobs.len());
-    // Requests that were given up while they waited are not sent at all.
-    for job in jobs.into_iter().filter(|job| !job.is_over(now)) {
-        let not_after = not_after(&job, now, &context);
-        match call.push(&job.asked.keys, &job.asked.charges, job.asked.prior, not_after) {
-            Ok(()) => sent.push(job),
-            Err(refused) => job.end(Err(StoreError::Unfit(refused.to_string()))),
-        }
-    }
-    if sent.is_empty() {
-        return After::Good;
-    }
-    context.stats.add(|stats| &stats.calls, 1);
-    context.stats.add(|stats| &stats.charges, call.charges());
-    let patience = patience(&context);
-    let (error, after) =
-        match tokio::time::timeout(patience, exchange(&mut connection, &call, &context)).await {
-            Ok(Ok(value)) => {
-                let mut reply = Reply::default();
-                match call.decode(&value, &mut reply) {
-                    Ok(()) => {
-                        context.time.saw(reply.now_us, context.clock.now_us());
-                        for (at, job) in sent.into_iter().enumerate() {
-                            let decided = decided(call.decision(&reply, at));
-                            job.end(decided);
-                        }
-                        return After::Good;
-                    }
-                    Err(error) => (StoreError::Server(error.to_string()), After::Lost),
-                }
-            }
-            Ok(Err(error)) => {
-                // A server that became read-only is no primary any more; the name may lead to the new one.
-                let read_only = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
-                let lost = error.is_io_error()
-                    || error.is_connection_dropped()
-                    || error.is_unrecoverable_error()
-                    || read_only;
-                (
-                    StoreError::of(&error),
-                    if lost { After::Lost } else { After::Good },
-                )
-            }
-            Err(_) => (StoreError::Timeout, After::Lost),
-        };
-    for job in sent {
-        job.end(Err(error.clone()));
-    }
-    after
-}
-
-async fn exchange(
-    connection: &mut MultiplexedConnection,
-    call: &Call,
-    context: &Context,
-) -> RedisResult<Value> {
-    let mut command = Cmd::new();
-    call.write_to(call.script(), &mut command);
-    match send(connection, &command).await {
-        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-            context.stats.add(|stats| &stats.reloads, 1);
-            link::load_scripts(connection).await?;
-            send(connection, &command).await
-        }
-        result => result,
-    }
-}
-
-/// The reply; a server's error is one here, too.
-async fn send(connection: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
-    match connection.send_packed_command(command).await? {
-        Value::ServerError(error) => Err(error.into()),
-        value => Ok(value),
-    }
-}
-
-fn decided(decision: Option<Decision<'_>>) -> Result<Decided, StoreError> {
-    match decision {
-        Some(Decision::Decided { verdicts, outcome }) => Ok(Decided {
-            verdicts: verdicts.to_vec(),
-            outcome,
-        }),
-        Some(Decision::TooLate) => Err(StoreError::Timeout),
-        Some(Decision::NotOurs { key }) => {
-            tracing::debug!(key, "a key of ours holds something else");
-            Err(StoreError::Key)
-        }
-        None => Err(StoreError::Server("no answer for the request".to_owned())),
-    }
-}
-
-/// Until when, in the server's time, the request may still be charged: a little before it is given up here, so that the reply
-/// can come in time.
-fn not_after(job: &Job, now: Micros, context: &Context) -> Micros {
-    let left = job.give_up_at.saturating_sub(now);
-    let way_back = (left / 4).min(2_000);
-    // Without a time seen there is no connection, so this is never 0, which would mean "for ever".
-    context
-        .time
-        .at(now)
-        .unwrap_or(0)
-        .saturating_add(left - way_back)
-        .max(1)
 }

@@ -1,27 +1,31 @@
-//! Makes connections and keeps them from being made too often.
+//! Makes connections.
 
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionInfo, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind};
 
+use super::RedisOptions;
 use super::connect_error::ConnectError;
-use super::script::Script;
+use super::identity::Identity;
+use super::script::{Dialect, Script};
 use super::server::Server;
-use super::{Context, RedisOptions};
-
-/// The first pause after a connection was lost or could not be made; doubled each time.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_millis(400);
+use super::time::RedisTime;
+use crate::clock::Clock;
 
 /// Makes one connection at a time, by `deadpool`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Link {
-    server: Server,
     config: AsyncConnectionConfig,
     connect_timeout: Duration,
+}
+
+/// A connection whose server knows the scripts.
+#[derive(Clone, Debug)]
+pub(super) struct Connected {
+    pub connection: MultiplexedConnection,
+    pub dialect: Dialect,
 }
 
 impl Link {
@@ -31,31 +35,20 @@ impl Link {
             .set_connection_timeout(Some(options.connect_timeout))
             .set_response_timeout(Some(options.connect_timeout.max(options.op_timeout * 4)));
         Self {
-            server: options.server.clone(),
             config,
             connect_timeout: options.connect_timeout,
         }
     }
 
-    /// A new connection that knows the script, and whose server's time is known.
-    pub async fn connect(&self, context: &Context) -> Result<MultiplexedConnection, ConnectError> {
-        let connecting = async {
-            let mut connection = self.open().await?;
-            let refused = |error: RedisError| ConnectError::of(&error);
-            // The short command first: to a client that lacks a password the server says so only if it did not send much.
-            see_time(&mut connection, context).await.map_err(refused)?;
-            load_scripts(&mut connection).await.map_err(refused)?;
-            Ok(connection)
-        };
-        tokio::time::timeout(self.connect_timeout, connecting)
-            .await
-            .unwrap_or(Err(ConnectError::Timeout(self.connect_timeout)))
+    /// The longest time to connect.
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
     }
 
     /// A new connection with the credentials as they are now, hence by a manager of its own. Of its server nothing is known yet.
-    pub async fn open(&self) -> Result<MultiplexedConnection, ConnectError> {
+    pub async fn open(&self, server: &Server) -> Result<MultiplexedConnection, ConnectError> {
         let refused = |error: RedisError| ConnectError::of(&error);
-        let info = self.connection_info().await?;
+        let info = connection_info(server).await?;
         let manager = Manager::new_with_config(info, self.config.clone()).map_err(refused)?;
         let pool = Pool::builder(manager).max_size(1).build();
         let pool = pool.map_err(|error| ConnectError::Refused(error.to_string()))?;
@@ -67,77 +60,96 @@ impl Link {
         Ok(Connection::take(pooled))
     }
 
-    /// Files are read beside the thread's own work.
-    async fn connection_info(&self) -> Result<ConnectionInfo, ConnectError> {
-        if self.server.is_without_files() {
-            return Ok(self.server.connection_info()?);
+    /// The same to a primary that knows the scripts. The server's time is seen, and who it is, where it says that.
+    pub async fn open_primary(
+        &self,
+        server: &Server,
+        time: &RedisTime,
+        clock: &Clock,
+    ) -> Result<(Connected, Option<Identity>), ConnectError> {
+        let refused = |error: RedisError| ConnectError::of(&error);
+        let mut connection = self.open(server).await?;
+        // The short command first: to a client that lacks a password the server says so only if it did not send much.
+        see_time(&mut connection, time, clock).await.map_err(refused)?;
+        let identity = identify(&mut connection).await.map_err(refused)?;
+        if identity.as_ref().is_some_and(|identity| identity.replica) {
+            return Err(ConnectError::Replica);
         }
-        let server = self.server.clone();
-        match tokio::task::spawn_blocking(move || server.connection_info()).await {
-            Ok(info) => Ok(info?),
-            Err(error) => Err(ConnectError::Refused(error.to_string())),
-        }
+        let dialect = match &identity {
+            Some(identity) if !identity.flags => Dialect::Plain,
+            _ => Dialect::Flags,
+        };
+        let dialect = match load_scripts(&mut connection, dialect).await {
+            // It does not say what it is, and does not know flags.
+            Err(error) if identity.is_none() && !is_lost(&error) => {
+                load_scripts(&mut connection, Dialect::Plain)
+                    .await
+                    .map_err(refused)?;
+                Dialect::Plain
+            }
+            loaded => {
+                loaded.map_err(refused)?;
+                dialect
+            }
+        };
+        Ok((Connected { connection, dialect }, identity))
+    }
+}
+
+/// Files are read beside the thread's own work.
+async fn connection_info(server: &Server) -> Result<ConnectionInfo, ConnectError> {
+    if server.is_without_files() {
+        return Ok(server.connection_info()?);
+    }
+    let server = server.clone();
+    match tokio::task::spawn_blocking(move || server.connection_info()).await {
+        Ok(info) => Ok(info?),
+        Err(error) => Err(ConnectError::Refused(error.to_string())),
     }
 }
 
 /// Asks for the server's time and remembers it.
-pub(super) async fn see_time(connection: &mut MultiplexedConnection, context: &Context) -> RedisResult<()> {
+pub(super) async fn see_time(
+    connection: &mut MultiplexedConnection,
+    time: &RedisTime,
+    clock: &Clock,
+) -> RedisResult<()> {
     let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
-    context
-        .time
-        .saw(seconds * 1_000_000 + micros, context.clock.now_us());
+    time.saw(seconds * 1_000_000 + micros, clock.now_us());
     Ok(())
 }
 
+/// Asks a server who it is; `None` if this user may not know.
+async fn identify(connection: &mut MultiplexedConnection) -> RedisResult<Option<Identity>> {
+    let mut commands = redis::pipe();
+    commands.cmd("INFO").arg("server");
+    commands.cmd("INFO").arg("replication");
+    match commands.query_async::<(String, String)>(connection).await {
+        Ok((server, replication)) => Ok(Identity::of(&format!("{server}\n{replication}"))),
+        Err(error) if is_lost(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Makes the server know the scripts.
-pub(super) async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+pub(super) async fn load_scripts(
+    connection: &mut MultiplexedConnection,
+    dialect: Dialect,
+) -> RedisResult<()> {
     for script in Script::all() {
         let () = redis::cmd("SCRIPT")
             .arg("LOAD")
-            .arg(script.text())
+            .arg(script.text(dialect))
             .query_async(connection)
             .await?;
     }
     Ok(())
 }
 
-/// Pauses between attempts: doubled each time, with a random part, so that instances do not come all at once.
-#[derive(Debug, Default)]
-pub(super) struct Pauses {
-    attempts: u32,
-}
-
-impl Pauses {
-    pub fn reset(&mut self) {
-        self.attempts = 0;
-    }
-
-    pub fn next(&mut self) -> Duration {
-        use std::hash::BuildHasher as _;
-        let full = PAUSE_MIN
-            .saturating_mul(1 << self.attempts.min(10))
-            .min(PAUSE_MAX);
-        self.attempts = self.attempts.saturating_add(1);
-        let random = std::hash::RandomState::new().hash_one(self.attempts) % 512;
-        full.mul_f64(0.5)
-            + full
-                .mul_f64(0.5)
-                .mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 512.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_bounded() {
-        let mut pauses = Pauses::default();
-        let first = pauses.next();
-        assert!(first >= PAUSE_MIN / 2 && first <= PAUSE_MIN);
-        let last = (0..50).map(|_| pauses.next()).last().unwrap_or_default();
-        assert!(last >= PAUSE_MAX / 2 && last <= PAUSE_MAX);
-        pauses.reset();
-        assert!(pauses.next() <= PAUSE_MIN);
-    }
+/// Whether a connection is of no use after this. A server that became read-only is no primary any more; there may be a new one.
+pub(super) fn is_lost(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }

@@ -1,25 +1,60 @@
-//! The scripts as Redis gets them: the fragments of `lua/`, joined. No I/O here.
+//! The scripts as Redis gets them: the fragments of `lua/`, joined, in the dialect that the server understands. No I/O here.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
-/// A script and the name that Redis knows it by.
+/// What a server is told of a script besides its code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Nothing: for Redis 6.2, and where the server is not known. A server that takes no writes (its memory is full, it is a replica)
+    /// refuses a script when that comes to its first write.
+    #[default]
+    Plain,
+    /// `#!lua` as the first line, for Redis from 7.0 on and Valkey: a script which may write and asks for no exception. A server
+    /// that takes no writes refuses it before it runs.
+    Flags,
+}
+
+/// A script and the names that Redis knows it by, one for each dialect.
 #[derive(Debug)]
 pub struct Script {
-    text: &'static str,
+    plain: Text,
+    flags: Text,
+}
+
+#[derive(Debug)]
+struct Text {
+    text: Cow<'static, str>,
     hash: String,
 }
 
+macro_rules! joined {
+    ($($name:literal),+) => {
+        Script::new(concat!($(include_str!(concat!("../../../lua/", $name, ".lua"))),+))
+    };
+}
+
 static BATCH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        include_str!("../../../lua/prelude.lua"),
-        include_str!("../../../lua/sliding_window.lua"),
-        include_str!("../../../lua/fixed_window.lua"),
-        include_str!("../../../lua/token_bucket.lua"),
-        include_str!("../../../lua/driver.lua"),
-    ))
+    joined!(
+        "prelude",
+        "sliding_window",
+        "fixed_window",
+        "token_bucket",
+        "driver"
+    )
 });
 
-static SINGLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../../../lua/single.lua")));
+static SINGLE: LazyLock<Script> = LazyLock::new(|| joined!("single"));
+
+static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
+    joined!(
+        "prelude",
+        "sliding_window",
+        "fixed_window",
+        "token_bucket",
+        "give_back"
+    )
+});
 
 impl Script {
     /// The script for any call.
@@ -34,26 +69,45 @@ impl Script {
         &SINGLE
     }
 
+    /// The script that gives back what was charged ([`super::give_back`]).
+    #[must_use]
+    pub fn give_back() -> &'static Self {
+        &GIVE_BACK
+    }
+
     /// All that a connection has to load before its first call.
     #[must_use]
-    pub fn all() -> [&'static Self; 2] {
-        [&BATCH, &SINGLE]
+    pub fn all() -> [&'static Self; 3] {
+        [&BATCH, &SINGLE, &GIVE_BACK]
     }
 
     fn new(text: &'static str) -> Self {
-        let hash = redis::Script::new(text).get_hash().to_owned();
-        Self { text, hash }
+        let of = |text: Cow<'static, str>| Text {
+            hash: redis::Script::new(&text).get_hash().to_owned(),
+            text,
+        };
+        Self {
+            plain: of(text.into()),
+            flags: of(format!("#!lua\n{text}").into()),
+        }
     }
 
     /// The source, for `SCRIPT LOAD`.
     #[must_use]
-    pub fn text(&self) -> &'static str {
-        self.text
+    pub fn text(&self, dialect: Dialect) -> &str {
+        &self.of(dialect).text
     }
 
     /// The SHA-1 of the source in lower-case hexadecimal, for `EVALSHA`.
     #[must_use]
-    pub fn hash(&self) -> &str {
-        &self.hash
+    pub fn hash(&self, dialect: Dialect) -> &str {
+        &self.of(dialect).hash
+    }
+
+    fn of(&self, dialect: Dialect) -> &Text {
+        match dialect {
+            Dialect::Plain => &self.plain,
+            Dialect::Flags => &self.flags,
+        }
     }
 }

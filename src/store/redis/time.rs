@@ -50,6 +50,11 @@ impl RedisTime {
         }
     }
 
+    /// Forgets all: it is another server from now on.
+    pub fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+    }
+
     /// The server's time at `now`; `None` before anything was seen.
     #[must_use]
     pub fn at(&self, now: Micros) -> Option<Micros> {

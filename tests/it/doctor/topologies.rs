@@ -164,8 +164,8 @@ fn a_cluster_and_its_primaries() {
 #[test]
 fn clusters_of_other_servers() {
     for (kind, server, dialect) in [
-        (Kind::Redis62, "Redis 6.2.", "without flags"),
-        (Kind::Valkey, "Valkey 9.1", "with flags"),
+        (Kind::Redis62, "Redis 6.2.", "have no flags"),
+        (Kind::Valkey, "Valkey 9.1", "have flags"),
     ] {
         let replicas = false;
         let cluster = Cluster::start_with(ClusterSetting { kind, replicas });

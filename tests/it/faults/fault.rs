@@ -13,17 +13,20 @@ pub trait Site {
     }
 }
 
+/// Something that is done to a site.
+pub type Step<S> = fn(&mut S);
+
 /// A fault of one kind of site.
 #[derive(Debug)]
 pub struct Fault<S> {
     pub name: &'static str,
     /// Makes the servers, whole.
     pub site: fn() -> S,
-    pub begin: fn(&mut S),
+    pub begin: Step<S>,
     /// What is done again and again until the end, and how often.
-    pub again: Option<(Duration, fn(&mut S))>,
+    pub again: Option<(Duration, Step<S>)>,
     /// Returns when the store can be used again.
-    pub end: fn(&mut S),
+    pub end: Step<S>,
     /// Ends by itself: `end` is called at once and waits. It takes about as long as other faults do, not longer in soaks.
     pub ends_itself: bool,
     /// How often the store has lost what it knew: each adds L to what a window can hold.
@@ -44,17 +47,17 @@ impl<S> Fault<S> {
         }
     }
 
-    pub const fn begin(mut self, begin: fn(&mut S)) -> Self {
+    pub const fn begin(mut self, begin: Step<S>) -> Self {
         self.begin = begin;
         self
     }
 
-    pub const fn every_ms(mut self, pause_ms: u64, again: fn(&mut S)) -> Self {
+    pub const fn every_ms(mut self, pause_ms: u64, again: Step<S>) -> Self {
         self.again = Some((Duration::from_millis(pause_ms), again));
         self
     }
 
-    pub const fn end(mut self, end: fn(&mut S)) -> Self {
+    pub const fn end(mut self, end: Step<S>) -> Self {
         self.end = end;
         self
     }

@@ -4,6 +4,11 @@
 //! `RATEKEEPER_FAULTS=killed,frozen` runs only those whose names contain one of these words. The tables are printed (to be seen
 //! with `--nocapture`) and written to `target/faults.md`.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "other processes keep real time, and so must who watches them"
+)]
+
 #[expect(dead_code, reason = "for when the service knows clusters")]
 mod cluster;
 mod fault;

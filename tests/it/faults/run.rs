@@ -1,6 +1,7 @@
 //! One run: a service on servers of its own, a load, and a fault in the middle.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, json};
@@ -46,10 +47,10 @@ pub fn run<S: Site>(fault: &Fault<S>) -> Row {
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
-    let service = Service::start_release(policies.path(), &settings);
+    let service = Arc::new(Service::start_release(policies.path(), &settings));
     service.wait_connected();
 
-    let sampler = Sampler::start(service.http_address());
+    let sampler = Sampler::start(&service);
     let (_limits, arguments) = arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let load = rk_load::start_holding(alone, &[service.grpc_port()], &arguments);
@@ -68,14 +69,18 @@ pub fn run<S: Site>(fault: &Fault<S>) -> Row {
         losses: fault.losses,
         page,
         report,
+        starved: samples::starved(&samples),
         without_store: samples::without_store(&samples),
         in_use_after: samples::in_use(&samples, ended).map(|at| at - ended),
         in_use_after_promotion: site
             .promoted()
             .and_then(|promoted| Some(samples::in_use(&samples, ended)?.saturating_duration_since(promoted))),
     };
-    println!("{}\n{}", fault.name, row.report.summary);
-    print_log(fault.name, &service);
+    if !row.broken().is_empty() {
+        println!("{}\n{}", fault.name, row.report.summary);
+        print_seconds(&row);
+        print_log(fault.name, &service);
+    }
     row
 }
 
@@ -91,6 +96,14 @@ fn endure<S>(fault: &Fault<S>, site: &mut S, until: Instant) {
         std::thread::sleep(pause);
     }
     std::thread::sleep(until.saturating_duration_since(Instant::now()));
+}
+
+/// The client's view, second by second.
+fn print_seconds(row: &Row) {
+    for second in row.report.json["series"].as_array().into_iter().flatten() {
+        let (number, p99, max) = (&second["second"], &second["p99_us"], &second["max_us"]);
+        println!("  {} | second {number}: p99 {p99} µs, max {max} µs", row.name);
+    }
 }
 
 /// The last lines of the service's log: what it made of the fault.

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::http;
+use crate::support::service::Service;
 
 const PAUSE: Duration = Duration::from_millis(40);
 /// For how long the store must decide nearly all requests to count as in use.
@@ -31,9 +32,10 @@ impl Page {
             .sum()
     }
 
-    fn sample(&self, at: Instant) -> Sample {
+    fn sample(&self, at: Instant, starved: Duration) -> Sample {
         Sample {
             at,
+            starved,
             decided: self.sum("ratekeeper_requests_total{"),
             without: self.sum("ratekeeper_decisions_without_store_total{"),
         }
@@ -63,6 +65,8 @@ pub struct Sample {
     pub at: Instant,
     pub decided: f64,
     pub without: f64,
+    /// For how long the service has waited for a core.
+    pub starved: Duration,
 }
 
 /// Reads the metrics 25 times a second until told to stop.
@@ -73,15 +77,15 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    pub fn start(address: SocketAddr) -> Self {
+    pub fn start(service: &Arc<Service>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stopped, service) = (Arc::clone(&stop), Arc::clone(service));
         let thread = std::thread::spawn(move || {
             let mut samples = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                // The moment before: a return is never seen earlier than it was.
-                if let Some(page) = Page::read(address) {
-                    samples.push(page.sample(Instant::now()));
+                if let Some(page) = Page::read(service.http_address()) {
+                    // The moment after: a return is never seen earlier than it was.
+                    samples.push(page.sample(Instant::now(), service.waited_for_a_core()));
                 }
                 std::thread::sleep(PAUSE);
             }
@@ -134,6 +138,13 @@ pub fn without_store(samples: &[Sample]) -> Duration {
     pairs.map(|pair| pair[1].at - pair[0].at).sum()
 }
 
+/// The longest that the service's threads waited for a core, all together, between two samples.
+pub fn starved(samples: &[Sample]) -> Duration {
+    let pairs = samples.windows(2);
+    let waits = pairs.map(|pair| pair[1].starved.saturating_sub(pair[0].starved));
+    waits.max().unwrap_or_default()
+}
+
 #[test]
 fn in_use_is_when_nearly_all_is_decided_by_the_store() {
     let start = Instant::now();
@@ -142,6 +153,7 @@ fn in_use_is_when_nearly_all_is_decided_by_the_store() {
         at: start + step * Duration::from_millis(50),
         decided: f64::from(1_000 * step),
         without: f64::from(1_000 * step.min(10) + u32::from(step >= 20)),
+        starved: Duration::from_millis(if step > 7 { 90 } else { 40 }),
     };
     let samples: Vec<Sample> = (0..30).map(sample).collect();
     let after = |from: u64| {
@@ -154,4 +166,5 @@ fn in_use_is_when_nearly_all_is_decided_by_the_store() {
     );
     assert_eq!(after(1_300), None, "too late to tell");
     assert_eq!(without_store(&samples), Duration::from_millis(550));
+    assert_eq!(starved(&samples), Duration::from_millis(50));
 }

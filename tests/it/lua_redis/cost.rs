@@ -2,7 +2,7 @@
 
 use ratekeeper::limiter::{Algorithm, Limit, Prior};
 use ratekeeper::store::redis::call::Call;
-use ratekeeper::store::redis::script::Script;
+use ratekeeper::store::redis::script::{Dialect, Script};
 use redis::{Cmd, Connection, Value};
 
 use super::{consume, keys, load};
@@ -60,7 +60,8 @@ fn command_for(
             .unwrap();
     }
     let mut command = Cmd::new();
-    call.write_to(script.unwrap_or_else(|| call.script()), &mut command);
+    let script = script.unwrap_or_else(|| call.script());
+    call.write_to(script, Dialect::Plain, &mut command);
     command
 }
 

@@ -1,7 +1,7 @@
 //! Files that are taken without a word.
 
 use ratekeeper::policy::schema::{
-    Algorithm, ChargeRule, DescriptorNode, Place, PolicyFile, RateLimitNode, Scope, Unit,
+    Algorithm, ChargeRule, DescriptorNode, OnStoreError, Place, PolicyFile, RateLimitNode, Scope, Unit,
 };
 use serde_json::json;
 
@@ -201,6 +201,31 @@ fn our_keys() {
     assert_eq!(
         (plain.algorithm, plain.charge, plain.scope),
         (None, None, Scope::Global)
+    );
+}
+
+#[test]
+fn what_holds_without_the_store_and_where_counters_are() {
+    let file = full();
+    assert_eq!(
+        (file.on_store_error, file.strict),
+        (Some(OnStoreError::Deny), true)
+    );
+    assert_eq!(file.shard_by.as_ref().map(|it| it.key.as_str()), Some("tenant"));
+    let of = |key, value| {
+        let limit = limit(&file, key, value);
+        (limit.strict, limit.on_store_error)
+    };
+    assert_eq!(of("ours", Some("strict")), (Some(true), Some(OnStoreError::Deny)));
+    assert_eq!(
+        of("ours", Some("lenient")),
+        (Some(false), Some(OnStoreError::Allow))
+    );
+    assert_eq!(of("all", None), (None, None));
+    let plain = clean("domain: a");
+    assert_eq!(
+        (plain.on_store_error, plain.strict, plain.shard_by),
+        (None, false, None)
     );
 }
 

@@ -15,7 +15,19 @@ pub static SERVICE: LazyLock<PathBuf> = LazyLock::new(|| build("Cargo.toml", "ra
 
 fn build(manifest: &str, name: &str) -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // What Cargo tells a test about its package would look like a change to build scripts that watch such variables, and
+    // everything that depends on them would be built again.
+    for (variable, _) in std::env::vars_os() {
+        let text = variable.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
+            cargo.env_remove(&variable);
+        }
+    }
+    let output = cargo
         .args(["build", "--release", "--bin", name])
         .args(["--message-format=json", "--manifest-path"])
         .arg(&manifest)

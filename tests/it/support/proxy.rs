@@ -246,10 +246,12 @@ async fn pump(
         }
         let holds = mode == Mode::Hold && !mute;
         let due = waiting.front().map(|(due, _)| *due).filter(|_| !holds);
+        // A timer for a moment that has passed would still take up to a millisecond.
+        let is_due = due.is_some_and(|due| due <= Instant::now());
         tokio::select! {
             biased;
             changed = orders.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+            () = until(due.filter(|_| !is_due)), if due.is_some() => {
                 let Some((_, bytes)) = waiting.pop_front() else { continue };
                 held_bytes -= bytes.len();
                 if to.write_all(&bytes).await.is_err() {
@@ -277,101 +279,9 @@ async fn pump(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::time::Instant;
-
-    use super::super::redis::Redis;
-    use super::*;
-
-    fn open(proxy: &Proxy) -> std::net::TcpStream {
-        let stream = std::net::TcpStream::connect(proxy.address()).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
-        stream
-    }
-
-    /// Sends `PING` and waits for the answer; how long that took.
-    fn ping(stream: &mut std::net::TcpStream) -> io::Result<Duration> {
-        let start = Instant::now();
-        stream.write_all(b"PING\r\n")?;
-        pong(stream)?;
-        Ok(start.elapsed())
-    }
-
-    fn pong(stream: &mut std::net::TcpStream) -> io::Result<()> {
-        let mut answer = [0; 7];
-        stream.read_exact(&mut answer)?;
-        assert_eq!(&answer, b"+PONG\r\n");
-        Ok(())
-    }
-
-    #[test]
-    fn answers_are_late_in_order_and_for_nobody_else() {
-        let redis = Redis::start();
-        let proxy = Proxy::start(redis.port());
-        let mut stream = open(&proxy);
-        ping(&mut stream).unwrap();
-        let late = Duration::from_millis(50);
-        proxy.set(Mode::Delay(late));
-        let took = ping(&mut stream).unwrap();
-        assert!((late..4 * late).contains(&took), "{took:?}");
-        // Twenty at once come 50 ms late, not 1 s, and in order.
-        let start = Instant::now();
-        for number in 10..30 {
-            stream.write_all(format!("ECHO {number}\r\n").as_bytes()).unwrap();
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let mut answers = vec![0; 20 * "$2\r\n10\r\n".len()];
-        stream.read_exact(&mut answers).unwrap();
-        let took = start.elapsed();
-        assert!((late..6 * late).contains(&took), "{took:?}");
-        let expected: String = (10..30).map(|number| format!("$2\r\n{number}\r\n")).collect();
-        assert_eq!(String::from_utf8(answers).unwrap(), expected);
-        proxy.set(Mode::Pass);
-        assert_eq!(proxy.connections(), 1);
-        assert!(proxy.bytes().0 >= 20 * 9 && proxy.bytes().1 >= 20 * 8);
-    }
-
-    #[test]
-    fn what_is_held_comes_later_and_what_is_swallowed_never() {
-        let redis = Redis::start();
-        let proxy = Proxy::start(redis.port());
-        let mut stream = open(&proxy);
-        ping(&mut stream).unwrap();
-        proxy.set(Mode::Hold);
-        assert!(ping(&mut stream).is_err(), "nothing is answered");
-        let mut new = open(&proxy);
-        assert!(ping(&mut new).is_err(), "a new connection stands still, too");
-        proxy.set(Mode::Pass);
-        pong(&mut stream).expect("what was held is answered");
-        pong(&mut new).expect("what was held is answered");
-        proxy.set(Mode::Swallow);
-        assert!(ping(&mut stream).is_err(), "nothing is answered");
-        proxy.set(Mode::Pass);
-        assert!(ping(&mut stream).is_err(), "it stays mute");
-        ping(&mut open(&proxy)).expect("a new connection is well");
-    }
-
-    #[test]
-    fn refused_and_cut_connections() {
-        let redis = Redis::start();
-        let proxy = Proxy::start(redis.port());
-        let mut stream = open(&proxy);
-        ping(&mut stream).unwrap();
-        proxy.cut();
-        assert!(ping(&mut stream).is_err(), "it is cut");
-        let mut stream = open(&proxy);
-        ping(&mut stream).unwrap();
-        for _ in 0..3 {
-            proxy.set(Mode::Refuse);
-            assert!(ping(&mut stream).is_err(), "it is cut");
-            let refused = std::net::TcpStream::connect(proxy.address()).map(|_| ());
-            let kind = refused.expect_err("nobody listens").kind();
-            assert_eq!(kind, io::ErrorKind::ConnectionRefused);
-            proxy.set(Mode::Pass);
-            stream = open(&proxy);
-            ping(&mut stream).unwrap();
-        }
+/// Waits for this moment; not at all for none.
+async fn until(moment: Option<Instant>) {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(moment).await;
     }
 }

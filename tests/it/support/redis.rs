@@ -274,26 +274,3 @@ fn answers(port: u16) -> bool {
         Err(error) => error.code() == Some("NOAUTH"),
     }
 }
-
-#[test]
-fn each_kind_says_its_version() {
-    for (kind, field, expected) in [
-        (Kind::Installed, "redis_version", ""),
-        (Kind::Redis62, "redis_version", "6.2."),
-        (Kind::Valkey, "valkey_version", "9.1."),
-    ] {
-        let mut redis = Redis::start_kind(kind, &[]);
-        let version = redis.info(field).unwrap();
-        println!("{kind:?}: {version}");
-        assert!(
-            !version.is_empty() && version.starts_with(expected),
-            "{kind:?}: {version}"
-        );
-        redis.kill();
-        assert!(redis.is_dead());
-        let start = std::time::Instant::now();
-        redis.restart();
-        println!("{kind:?}: answers {:?} after its start", start.elapsed());
-        assert_eq!(redis.info(field), Some(version));
-    }
-}

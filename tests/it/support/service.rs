@@ -143,11 +143,11 @@ impl Service {
             let page = self.get("/metrics").body;
             // One more than threads, for the JSON door.
             let wanted = std::thread::available_parallelism().map_or(1, usize::from) + 1;
-            let number = |name: &str| {
-                page.lines()
-                    .find_map(|line| line.strip_prefix(name)?.parse::<usize>().ok())
-            };
-            number("ratekeeper_redis_connections ").is_some_and(|connections| connections >= wanted)
+            let connections = page
+                .lines()
+                .filter(|line| line.starts_with("ratekeeper_redis_connections{"))
+                .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
+            connections.min().is_some_and(|fewest| fewest >= wanted)
         });
     }
 
@@ -160,6 +160,11 @@ impl Service {
         counts
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum()
+    }
+
+    /// For how long its threads waited for a core.
+    pub fn waited_for_a_core(&self) -> Duration {
+        self.process.waited_for_a_core()
     }
 
     /// All that it has written so far.

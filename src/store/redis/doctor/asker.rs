@@ -99,14 +99,15 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// The one place that knows how a lane connects.
 async fn open(server: &Server, subject: &Subject) -> Result<MultiplexedConnection, ConnectError> {
     let options = RedisOptions {
-        server: server.clone(),
+        deployment: subject.deployment.clone(),
+        name: "",
+        prefix: String::new(),
         threads: 1,
         connections: 1,
         op_timeout: subject.op_timeout,
         connect_timeout: subject.connect_timeout,
     };
-    Link::new(&options).open().await
+    Link::new(&options).open(server).await
 }

@@ -9,7 +9,7 @@ use super::facts::{Answer, Facts, Fault, Rights, RoundTrips, Sample, Values, lin
 use crate::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior};
 use crate::store::Keys;
 use crate::store::redis::call::{Call, Decision, Reply};
-use crate::store::redis::script::Script;
+use crate::store::redis::script::{Dialect, Script};
 use crate::store::redis::server::Server;
 use crate::store::redis::slot::key_in;
 
@@ -60,6 +60,7 @@ pub(super) async fn collect(
     };
     let user = asker.user.clone();
     let info = info(&mut asker).await;
+    let dialect = load(&mut asker, &info).await;
     Facts {
         op_timeout_us,
         kind,
@@ -69,7 +70,8 @@ pub(super) async fn collect(
         config: config(&mut asker).await,
         rights: rights(&mut asker, user, &probe).await,
         time_and_write: time_and_write(&mut asker, &probe).await,
-        scripts: scripts(&mut asker, &probe).await,
+        scripts: scripts(&mut asker, &probe, &dialect).await,
+        dialect: dialect.ok(),
         round_trips: round_trips(&mut asker, way.effort.round_trips).await,
         sample: sample(&mut asker, prefix, way.effort.scans).await,
     }
@@ -140,11 +142,31 @@ async fn time_and_write(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
     asker.ask(cmd("EVALSHA").arg(hash).arg(1).arg(probe)).await
 }
 
-/// Runs both scripts: a consume alone, and one of each algorithm in a call.
-async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
-    for script in Script::all() {
-        let () = asker.ask(cmd("SCRIPT").arg("LOAD").arg(script.text())).await?;
+/// Loads the scripts as a lane does: with flags where the server knows them, without where it is too old or does not take them.
+async fn load(asker: &mut Asker<'_>, info: &Answer<Values>) -> Answer<Dialect> {
+    let version = info.as_ref().ok().and_then(|info| info.get("redis_version"));
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    if major.is_none_or(|major| major >= 7) {
+        let loaded = load_in(asker, Dialect::Flags).await;
+        if loaded.is_ok() || major.is_some() {
+            return loaded.map(|()| Dialect::Flags);
+        }
     }
+    load_in(asker, Dialect::Plain).await.map(|()| Dialect::Plain)
+}
+
+async fn load_in(asker: &mut Asker<'_>, dialect: Dialect) -> Answer<()> {
+    for script in Script::all() {
+        let () = asker
+            .ask(cmd("SCRIPT").arg("LOAD").arg(script.text(dialect)))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Runs the scripts that decide: a consume alone, and one of each algorithm in a call.
+async fn scripts(asker: &mut Asker<'_>, probe: &str, dialect: &Answer<Dialect>) -> Answer<()> {
+    let dialect = *dialect.as_ref().map_err(Fault::clone)?;
     let algorithms = [
         Algorithm::SlidingWindow,
         Algorithm::FixedWindow,
@@ -153,7 +175,7 @@ async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
     for algorithms in [&algorithms[..1], &algorithms[..]] {
         let (call, keys) = call(algorithms, probe)?;
         let mut command = Cmd::new();
-        call.write_to(call.script(), &mut command);
+        call.write_to(call.script(), dialect, &mut command);
         let value = asker.ask::<Value>(&command).await;
         // Should this fail, their time to live ends them.
         let _ = asker.ask::<Value>(cmd("DEL").arg(keys)).await;

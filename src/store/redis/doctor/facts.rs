@@ -7,6 +7,7 @@ use redis::{ErrorKind, RedisError};
 
 use crate::limiter::Micros;
 use crate::store::redis::deployment::Kind;
+use crate::store::redis::script::Dialect;
 
 /// Codes that a server gives inside the text of a script's error, before Redis 7.
 const IN_SCRIPTS: &[&str] = &[
@@ -139,7 +140,9 @@ pub(super) struct Facts {
     pub rights: Answer<Rights>,
     /// A script that reads the time and then writes.
     pub time_and_write: Answer<()>,
-    /// Our own scripts, loaded and run.
+    /// How our own scripts were loaded, if they were.
+    pub dialect: Option<Dialect>,
+    /// The same, loaded and run.
     pub scripts: Answer<()>,
     pub round_trips: Answer<RoundTrips>,
     pub sample: Answer<Sample>,
@@ -157,6 +160,7 @@ impl Facts {
             config: Err(fault.clone()),
             rights: Err(fault.clone()),
             time_and_write: Err(fault.clone()),
+            dialect: None,
             scripts: Err(fault.clone()),
             round_trips: Err(fault.clone()),
             sample: Err(fault.clone()),

@@ -21,9 +21,7 @@ pub(super) fn of_server(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![connection];
     match &facts.info {
         Ok(_) => {
-            checks.push(server::kind(facts));
-            checks.extend(server::dialect(facts));
-            checks.extend([server::role(facts), server::cluster(facts)]);
+            checks.extend([server::kind(facts), server::role(facts), server::cluster(facts)]);
         }
         Err(fault) => {
             checks.push(unknown("server", "info", Some(fault)));
@@ -33,12 +31,9 @@ pub(super) fn of_server(facts: &Facts) -> Vec<Check> {
             }
         }
     }
-    checks.extend([
-        probes::rights(facts),
-        probes::time_and_write(facts),
-        probes::scripts(facts),
-        probes::round_trips(facts),
-    ]);
+    checks.extend([probes::rights(facts), probes::time_and_write(facts)]);
+    checks.extend(probes::dialect(facts));
+    checks.extend([probes::scripts(facts), probes::round_trips(facts)]);
     checks.extend(probes::clock(facts));
     // One line is enough to say that INFO is not allowed.
     if facts.info.is_ok() {

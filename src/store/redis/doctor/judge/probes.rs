@@ -3,6 +3,7 @@
 use super::super::facts::Facts;
 use super::super::report::{CONNECTION, Check};
 use super::{ms, remedy, unknown};
+use crate::store::redis::script::Dialect;
 
 /// Nothing depends on our clock being the server's, but people who read both logs do.
 const CLOCKS_APART_US: u64 = 1_000_000;
@@ -41,6 +42,19 @@ pub(super) fn time_and_write(facts: &Facts) -> Check {
         Ok(()) => Check::ok("time", "scripts may read the time and then write"),
         Err(fault) => Check::problem("time", fault.to_string(), remedy(facts.kind, fault)),
     }
+}
+
+/// How scripts are sent to this server; nothing where they could not be loaded, which [`scripts`] says.
+pub(super) fn dialect(facts: &Facts) -> Option<Check> {
+    let found = match facts.dialect? {
+        Dialect::Flags => {
+            "scripts have flags: a server that is full or read-only refuses them before they run"
+        }
+        Dialect::Plain => {
+            "scripts have no flags, which came with Redis 7: a server that is full or read-only refuses when they write"
+        }
+    };
+    Some(Check::ok("dialect", found))
 }
 
 pub(super) fn scripts(facts: &Facts) -> Check {

@@ -73,19 +73,6 @@ pub(super) fn kind(facts: &Facts) -> Check {
     }
 }
 
-/// How scripts are sent to this server; nothing where its version is not known.
-pub(super) fn dialect(facts: &Facts) -> Option<Check> {
-    // Valkey says which Redis it is equal to.
-    let version = facts.info("redis_version")?;
-    let major: u32 = version.split('.').next()?.parse().ok()?;
-    let found = if major >= 7 {
-        "with flags: one that is full or read-only refuses a script before it runs"
-    } else {
-        "without flags, which came with Redis 7: one that is full or read-only refuses when a script writes"
-    };
-    Some(Check::ok("dialect", found))
-}
-
 pub(super) fn role(facts: &Facts) -> Check {
     match &facts.role {
         Ok(role) if role == "master" => Check::ok("role", "primary"),

@@ -1,0 +1,344 @@
+//! Jobs that leave together: one script call for each slot, all in one pipeline, and what becomes of each.
+//!
+//! A call is sent once. It is sent again, once and inside the deadline, only where the answer says that nothing of it has run: the
+//! server had lost the script, or the slot is somewhere else or on its way there.
+
+use std::time::Duration;
+
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+
+use super::call::{Call, Decision, Reply};
+use super::give_back::GiveBack;
+use super::lane::{After, Job, Lane, Way, Work};
+use super::link::{self, Connected, is_lost};
+use super::node::lock;
+use crate::limiter::Micros;
+use crate::store::guard::{Decided, StoreError};
+
+/// How long to wait before a call is tried again whose keys are on their way.
+const TRY_AGAIN: Duration = Duration::from_millis(2);
+
+/// The jobs of one script call.
+struct Group {
+    slot: u16,
+    way: Way,
+    jobs: Vec<Job>,
+    sent: Sent,
+}
+
+/// What is sent for them.
+enum Sent {
+    Call(Call),
+    GiveBack(GiveBack),
+}
+
+/// Sends these jobs and sees to it that each has its answer.
+pub(super) async fn fly(lane: Lane, mut connected: Connected, jobs: Vec<Job>) -> After {
+    let mut groups = lane.groups(jobs);
+    let mut again = false;
+    loop {
+        if groups.is_empty() {
+            return After::Good;
+        }
+        let sending = exchange(&mut connected, &groups);
+        let answers = match tokio::time::timeout(lane.patience(), sending).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(error)) => {
+                let lost = is_lost(&error);
+                fail(groups, &StoreError::of(&error));
+                return if lost { After::Lost } else { After::Good };
+            }
+            Err(_) => {
+                fail(groups, &StoreError::Timeout);
+                return After::Lost;
+            }
+        };
+        let mut next = Next::default();
+        for (group, answer) in groups.into_iter().zip(answers) {
+            lane.settle(group, answer, again, &mut next);
+        }
+        if next.lost {
+            fail_jobs(next.jobs, &StoreError::Disconnected);
+            return After::Lost;
+        }
+        if next.jobs.is_empty() {
+            return After::Good;
+        }
+        if next.reload {
+            lane.context.stats.add(|stats| &stats.reloads, 1);
+            let loading = link::load_scripts(&mut connected.connection, connected.dialect);
+            match tokio::time::timeout(lane.patience(), loading).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    fail_jobs(next.jobs, &StoreError::of(&error));
+                    return if is_lost(&error) { After::Lost } else { After::Good };
+                }
+                Err(_) => {
+                    fail_jobs(next.jobs, &StoreError::Timeout);
+                    return After::Lost;
+                }
+            }
+        } else {
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+        groups = lane.groups(next.jobs);
+        again = true;
+    }
+}
+
+/// What is left after the answers.
+#[derive(Default)]
+struct Next {
+    /// To be sent again.
+    jobs: Vec<Job>,
+    /// The scripts have to be loaded before.
+    reload: bool,
+    lost: bool,
+}
+
+/// Each answer is a server's error or the script's reply.
+async fn exchange(connected: &mut Connected, groups: &[Group]) -> RedisResult<Vec<Value>> {
+    if let [group] = groups
+        && group.way != Way::Asking
+    {
+        let mut command = Cmd::new();
+        group.write_to(connected, &mut command);
+        return Ok(vec![connected.connection.send_packed_command(&command).await?]);
+    }
+    let mut commands = Pipeline::new();
+    let mut count = 0;
+    let mut ours = Vec::with_capacity(groups.len());
+    for group in groups {
+        if group.way == Way::Asking {
+            commands.cmd("ASKING");
+            count += 1;
+        }
+        let mut command = Cmd::new();
+        group.write_to(connected, &mut command);
+        commands.add_command(command);
+        ours.push(count);
+        count += 1;
+    }
+    let answers = connected
+        .connection
+        .send_packed_commands(&commands, 0, count)
+        .await?;
+    let mut answers: Vec<Option<Value>> = answers.into_iter().map(Some).collect();
+    Ok(ours
+        .into_iter()
+        .map(|at| answers.get_mut(at).and_then(Option::take).unwrap_or(Value::Nil))
+        .collect())
+}
+
+impl Group {
+    fn write_to(&self, connected: &Connected, command: &mut Cmd) {
+        match &self.sent {
+            Sent::Call(call) => call.write_to(call.script(), connected.dialect, command),
+            Sent::GiveBack(given) => given.write_to(connected.dialect, command),
+        }
+    }
+}
+
+impl Lane {
+    /// The calls of these jobs. What was given up while it waited is not sent at all.
+    fn groups(&self, jobs: Vec<Job>) -> Vec<Group> {
+        let now = self.context.clock.now_us();
+        let (mut groups, mut calls): (Vec<Group>, usize) = (Vec::with_capacity(1), 0);
+        for job in jobs {
+            if job.is_over(now) {
+                job.fail(StoreError::Timeout);
+                continue;
+            }
+            let not_after = self.not_after(&job, now);
+            let gives_back = matches!(job.work, Work::GiveBack { .. });
+            // What was sent here or tried before goes alone: what keeps one from its keys need not keep another.
+            let fits = |group: &Group| {
+                job.way == Way::Straight
+                    && group.way == Way::Straight
+                    && !gives_back
+                    && group.slot == job.slot
+                    && matches!(group.sent, Sent::Call(_))
+            };
+            let at = match groups.iter().rposition(fits) {
+                Some(at) => at,
+                None => {
+                    groups.push(Group {
+                        slot: job.slot,
+                        way: job.way,
+                        jobs: Vec::new(),
+                        sent: if gives_back {
+                            Sent::GiveBack(GiveBack::new(not_after))
+                        } else {
+                            Sent::Call(Call::new())
+                        },
+                    });
+                    groups.len() - 1
+                }
+            };
+            match groups[at].add(job, not_after) {
+                Ok(()) => calls += 1,
+                Err((job, error)) => job.fail(error),
+            }
+        }
+        groups.retain(|group| !group.jobs.is_empty());
+        if calls > 0 {
+            let charges = groups.iter().map(|group| group.charges()).sum();
+            self.context.stats.add(|stats| &stats.calls, groups.len());
+            self.context.stats.add(|stats| &stats.charges, charges);
+        }
+        groups
+    }
+
+    /// Until when, in the server's time, a request may still be charged: a little before it is given up here, so that the reply
+    /// can come in time.
+    fn not_after(&self, job: &Job, now: Micros) -> Micros {
+        let left = job.give_up_at.saturating_sub(now);
+        let way_back = (left / 4).min(2_000);
+        // Without a time seen there is no connection, so this is never 0, which would mean "for ever".
+        let server_now = self.node.time.at(now).unwrap_or(0);
+        server_now.saturating_add(left - way_back).max(1)
+    }
+
+    /// Gives the jobs of a call what its answer says, or another try.
+    fn settle(&self, mut group: Group, answer: Value, again: bool, next: &mut Next) {
+        let error = match answer {
+            Value::ServerError(error) => RedisError::from(error),
+            value => {
+                if let Err(error) = self.deliver(&mut group, &value) {
+                    next.lost = true;
+                    fail_jobs(group.jobs, &error);
+                }
+                return;
+            }
+        };
+        let last = again || group.way != Way::Straight;
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::NoScript) if !again => {
+                next.reload = true;
+                next.jobs.append(&mut group.jobs);
+            }
+            ErrorKind::Server(ServerErrorKind::TryAgain) if !last => {
+                let jobs = group.jobs.drain(..);
+                next.jobs.extend(jobs.map(|job| Job {
+                    way: Way::Redirected,
+                    ..job
+                }));
+            }
+            ErrorKind::Server(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
+                let way = match kind {
+                    ServerErrorKind::Ask => Way::Asking,
+                    _ => Way::Redirected,
+                };
+                let to = error.redirect_node().map(|(address, _)| address.to_owned());
+                match (self.context.topology.upgrade(), to) {
+                    (Some(topology), Some(to)) => {
+                        topology.redirect(self, group.jobs, &to, way, last);
+                    }
+                    _ => fail_jobs(group.jobs, &StoreError::of(&error)),
+                }
+            }
+            _ => {
+                next.lost |= is_lost(&error);
+                fail_jobs(group.jobs, &StoreError::of(&error));
+            }
+        }
+    }
+
+    /// Gives each job its part of a reply.
+    fn deliver(&self, group: &mut Group, value: &Value) -> Result<(), StoreError> {
+        let malformed = |error: &dyn std::fmt::Display| StoreError::Server(error.to_string());
+        match &group.sent {
+            Sent::Call(call) => {
+                let mut reply = Reply::default();
+                call.decode(value, &mut reply)
+                    .map_err(|error| malformed(&error))?;
+                let now = self.context.clock.now_us();
+                self.node.time.saw(reply.now_us, now);
+                for (at, job) in group.jobs.drain(..).enumerate() {
+                    let Work::Charge { asked, reply: to } = job.work else {
+                        continue;
+                    };
+                    // What this holds is needed by who waits.
+                    drop(asked);
+                    // Nobody waits any more: the request was given up or cancelled.
+                    let _ = to.send(decided(call.decision(&reply, at), reply.now_us));
+                }
+                lock(&self.node.recent).note(now, call, &reply);
+            }
+            Sent::GiveBack(given) => {
+                let readings = given.decode(value).map_err(|error| malformed(&error))?;
+                if let Some(Job {
+                    work: Work::GiveBack { reply: to, .. },
+                    ..
+                }) = group.jobs.pop()
+                {
+                    // If nobody waits any more, it was done all the same.
+                    let _ = to.send(readings);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    fn charges(&self) -> usize {
+        match &self.sent {
+            Sent::Call(call) => call.charges(),
+            Sent::GiveBack(given) => given.len(),
+        }
+    }
+
+    /// Adds a job, or hands it back with what keeps it out.
+    fn add(&mut self, job: Job, not_after: Micros) -> Result<(), (Job, StoreError)> {
+        let added = match (&mut self.sent, &job.work) {
+            (Sent::Call(call), Work::Charge { asked, .. }) => call
+                .push(&asked.keys, &asked.charges, asked.prior, not_after)
+                .map_err(|refused| StoreError::Unfit(refused.to_string())),
+            (Sent::GiveBack(given), Work::GiveBack { asked, which, at, .. }) => {
+                which.iter().try_for_each(|index| {
+                    let charge = &asked.charges[*index];
+                    given
+                        .push(asked.keys.get(charge.counter), &charge.limit, charge.hits, *at)
+                        .map_err(|not_taken| StoreError::Unfit(not_taken.to_string()))
+                })
+            }
+            _ => Err(StoreError::Unfit("a call of another kind".to_owned())),
+        };
+        match added {
+            Ok(()) => {
+                self.jobs.push(job);
+                Ok(())
+            }
+            Err(error) => Err((job, error)),
+        }
+    }
+}
+
+fn fail(groups: Vec<Group>, error: &StoreError) {
+    for group in groups {
+        fail_jobs(group.jobs, error);
+    }
+}
+
+pub(super) fn fail_jobs(jobs: Vec<Job>, error: &StoreError) {
+    for job in jobs {
+        job.fail(error.clone());
+    }
+}
+
+fn decided(decision: Option<Decision<'_>>, now_us: Micros) -> Result<Decided, StoreError> {
+    match decision {
+        Some(Decision::Decided { verdicts, outcome }) => Ok(Decided {
+            verdicts: verdicts.to_vec(),
+            outcome,
+            now_us,
+        }),
+        Some(Decision::TooLate) => Err(StoreError::Timeout),
+        Some(Decision::NotOurs { key }) => {
+            tracing::debug!(key, "a key of ours holds something else");
+            Err(StoreError::Key)
+        }
+        None => Err(StoreError::Server("no answer for the request".to_owned())),
+    }
+}

@@ -1,0 +1,213 @@
+//! A new primary may lack what the old one had: replication is asynchronous, and a server that restarts may have an old snapshot or
+//! nothing.
+//!
+//! ```text
+//! new identity ──marker there?──> no: the data is lost, `strict` limits deny for a window
+//!              └─what this process charged lately──> recorded again, before the node is used
+//! ```
+//!
+//! The marker is a key of this process in the node's slots, renewed every second: what the new primary has of it says how much is
+//! missing.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+
+use super::Context;
+use super::call::{CHARGES_MAX, Call, Reply};
+use super::connect_error::ConnectError;
+use super::identity::Identity;
+use super::link::{Connected, is_lost};
+use super::node::{NodeState, lock};
+use super::recent::{Replayed, SPAN_US};
+use super::script::Script;
+use super::slot::{key_in, slot_of};
+use crate::limiter::Prior;
+
+/// A marker outlives an outage of this length, in milliseconds.
+const MARKER_TTL_MS: u64 = 3_600_000;
+/// Commands sent at once while charges are recorded again.
+const AT_ONCE: usize = 32;
+/// The longest time for that; what is not recorded by then is left out, and said.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// What was known of the primary that was here before.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    identity: Option<Identity>,
+    marker: Option<Marker>,
+    /// It has taken over from another node, and what was charged there is among its own recent charges.
+    heir: bool,
+}
+
+/// The marker as it was written last.
+#[derive(Clone, Debug)]
+struct Marker {
+    key: String,
+    at_ms: u64,
+}
+
+impl Past {
+    /// Of a node that takes over from this one.
+    pub fn heir(&self) -> Self {
+        Self {
+            identity: None,
+            marker: self.marker.clone(),
+            heir: true,
+        }
+    }
+
+    /// Whether the node has to be told what it may lack before it is used.
+    fn is_new(&self, identity: &Identity) -> bool {
+        match &self.identity {
+            None => self.heir,
+            Some(known) => !known.is(identity),
+        }
+    }
+}
+
+impl NodeState {
+    /// Looks whether this is the primary that it was, and tells a new one what it may lack. Others that connect wait meanwhile.
+    pub async fn recognise(
+        &self,
+        identity: Option<Identity>,
+        connected: &Connected,
+        context: &Context,
+    ) -> Result<(), ConnectError> {
+        let Some(identity) = identity else { return Ok(()) };
+        let mut past = self.past.lock().await;
+        if past.is_new(&identity) {
+            let refused = |error: RedisError| ConnectError::of(&error);
+            let mut connection = connected.connection.clone();
+            let lost = self.what_is_lost(&past, &mut connection).await.map_err(refused)?;
+            let charged = lock(&self.recent).replay(context.clock.now_us(), |_| true);
+            let recording = self.record(&charged, connected.clone(), context);
+            match tokio::time::timeout(WITHIN, recording).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    lock(&self.recent).put_back(&charged);
+                    return Err(refused(error));
+                }
+                Err(_) => tracing::warn!(
+                    node = self.name,
+                    "not all recent charges were recorded again in time"
+                ),
+            }
+            let now = context.clock.now_us();
+            if lost {
+                self.emptied(now);
+            }
+            context.stats.add(|stats| &stats.recoveries, 1);
+            tracing::warn!(
+                node = self.name,
+                %identity,
+                lost,
+                recorded_again = charged.len(),
+                "a new primary, or one that was restarted"
+            );
+            past.heir = false;
+        }
+        past.identity = Some(identity);
+        Ok(())
+    }
+
+    /// Whether more is missing than this process can record again.
+    async fn what_is_lost(&self, past: &Past, connection: &mut MultiplexedConnection) -> RedisResult<bool> {
+        let Some(marker) = &past.marker else {
+            return Ok(false);
+        };
+        let found: RedisResult<Option<u64>> =
+            redis::cmd("GET").arg(&marker.key).query_async(connection).await;
+        match found {
+            Ok(found) => Ok(found.is_none_or(|at_ms| at_ms + SPAN_US / 1_000 < marker.at_ms)),
+            Err(error) if is_lost(&error) => Err(error),
+            // Its slot has moved, or it holds something else: nothing follows.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Renews the marker. `serves` says which slots are this node's.
+    pub async fn mark(
+        &self,
+        connection: &mut MultiplexedConnection,
+        context: &Context,
+        serves: impl Fn(u16) -> bool,
+    ) -> RedisResult<()> {
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+        let at_ms = seconds * 1_000 + micros / 1_000;
+        let known = self.past.lock().await.marker.clone().map(|marker| marker.key);
+        let key = match known.filter(|key| serves(slot_of(key))) {
+            Some(key) => key,
+            None => {
+                let name = format!("seen:{}", context.process);
+                match key_in(&context.options.prefix, &name, serves) {
+                    Some(key) => key,
+                    // It serves nothing, so nothing can be lost here.
+                    None => return Ok(()),
+                }
+            }
+        };
+        let mut command = redis::cmd("SET");
+        command.arg(&key).arg(at_ms).arg("PX").arg(MARKER_TTL_MS);
+        let () = command.query_async(connection).await?;
+        self.past.lock().await.marker = Some(Marker { key, at_ms });
+        Ok(())
+    }
+
+    /// Records charges in calls of one slot each.
+    async fn record(
+        &self,
+        charged: &[Replayed],
+        mut connected: Connected,
+        context: &Context,
+    ) -> RedisResult<()> {
+        for some in calls(charged, context.options.is_cluster()).chunks(AT_ONCE) {
+            let mut commands = Pipeline::new();
+            for call in some {
+                let mut command = Cmd::new();
+                call.write_to(Script::batch(), connected.dialect, &mut command);
+                commands.add_command(command);
+            }
+            let connection = &mut connected.connection;
+            let answers = connection.send_packed_commands(&commands, 0, some.len()).await?;
+            for (call, answer) in some.iter().zip(answers) {
+                if let Value::ServerError(error) = answer {
+                    let error = RedisError::from(error);
+                    // A slot that is another node's by now: that one has its data.
+                    if error.redirect_node().is_some() {
+                        continue;
+                    }
+                    return Err(error);
+                }
+                let mut reply = Reply::default();
+                if call.decode(&answer, &mut reply).is_ok() {
+                    lock(&self.recent).note(context.clock.now_us(), call, &reply);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The calls that record these charges.
+fn calls(charged: &[Replayed], by_slot: bool) -> Vec<Call> {
+    let slot = |it: &Replayed| if by_slot { slot_of(&it.key) } else { 0 };
+    let mut in_order: Vec<&Replayed> = charged.iter().collect();
+    in_order.sort_by_cached_key(|it| slot(it));
+    let mut calls = Vec::new();
+    for of_slot in in_order.chunk_by(|a, b| slot(a) == slot(b)) {
+        for some in of_slot.chunks(CHARGES_MAX) {
+            let mut call = Call::new();
+            for it in some {
+                let (keys, charges) = it.request();
+                if let Err(refused) = call.push(&keys, &charges, Prior::default(), 0) {
+                    // Each was in a call before.
+                    tracing::error!(%refused, "a recent charge that can't be recorded again");
+                }
+            }
+            calls.push(call);
+        }
+    }
+    calls
+}

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::cluster::{Cluster, Setting};
 use crate::support::eventually;
 use crate::support::ports::free_port;
 use crate::support::redis::Redis;
@@ -71,6 +72,38 @@ fn serving_does_not_wait_for_it_and_does_not_fail_by_it() {
         "{line}"
     );
     assert_eq!(service.get("/readyz").status, 200);
+}
+
+#[test]
+fn a_cluster_and_a_second_redis_are_examined_too() {
+    let cluster = Cluster::start_with(Setting {
+        replicas: false,
+        ..Setting::default()
+    });
+    let second = Redis::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"]);
+    let dir = policies();
+    let (url, other) = (cluster.url(), second.address());
+    let settings = [
+        ("REDIS_TYPE", "CLUSTER"),
+        ("REDIS_URL", url.as_str()),
+        ("REDIS_OP_TIMEOUT", "10s"),
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_URL", &other),
+        ("REDIS_PERSECOND_OP_TIMEOUT", "10s"),
+    ];
+    let service = Service::start(dir.path(), &settings);
+    let line = examined(&service);
+    for part in [
+        "4 warnings",
+        "redis coverage: cluster-require-full-coverage yes at ",
+        "redis memory: ",
+        "redis replicas: none (3 servers)",
+        "; 1 more), 0 problems, ",
+    ] {
+        assert!(line.contains(part), "{line} without {part:?}");
+    }
+    let log = service.output();
+    assert!(log.contains("doctor: eviction: volatile-lru"), "{log}");
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub struct Effort {
     round_trips: usize,
     /// Looks at up to 500 keys each.
     scans: usize,
+    /// Between one round trip or key and the next, so that what else runs has its turn.
+    pause: Duration,
 }
 
 impl Effort {
@@ -64,11 +66,13 @@ impl Effort {
     pub const THOROUGH: Self = Self {
         round_trips: 200,
         scans: 20,
+        pause: Duration::ZERO,
     };
     /// For a process that serves meanwhile.
     pub const LIGHT: Self = Self {
         round_trips: 50,
         scans: 1,
+        pause: Duration::from_millis(1),
     };
 }
 

@@ -93,6 +93,14 @@ impl<'a> Asker<'a> {
         }
     }
 
+    /// Lets others have their turn, as far as the effort wants that.
+    pub async fn pause(&self) {
+        let pause = self.way.effort.pause;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// Our clock.
     pub fn now_us(&self) -> Micros {
         self.way.clock.now_us()

@@ -222,6 +222,7 @@ async fn round_trips(asker: &mut Asker<'_>, count: usize) -> Answer<RoundTrips> 
     let mut times = Vec::with_capacity(count);
     let mut fastest: Option<(Micros, i64)> = None;
     while times.len() < count {
+        asker.pause().await;
         let sent = asker.now_us();
         if sent > end && !times.is_empty() {
             break;
@@ -253,6 +254,7 @@ async fn sample(asker: &mut Asker<'_>, prefix: &str, scans: usize) -> Answer<Sam
         scan.arg(&cursor).arg("MATCH").arg(&pattern);
         let (next, keys): (String, Vec<Vec<u8>>) = asker.ask(scan.arg("COUNT").arg(SCAN_COUNT)).await?;
         for key in keys {
+            asker.pause().await;
             // -2 is a key that is gone by now.
             match asker.ask::<i64>(cmd("PTTL").arg(&key)).await? {
                 -2 => continue,

@@ -50,7 +50,11 @@ mod tests {
         let slowest = Slowest::default();
         slowest.note(7);
         slowest.turn_over(100 * MINUTE_US + 1);
-        assert_eq!(slowest.longest_us(), 7, "noted before the first look at the clock");
+        assert_eq!(
+            slowest.longest_us(),
+            7,
+            "noted before the first look at the clock"
+        );
         slowest.note(5);
         slowest.note(50);
         slowest.note(20);

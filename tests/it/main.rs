@@ -36,6 +36,7 @@ mod reference_oracle;
 mod reference_random;
 mod reload;
 mod script_store;
+mod servers;
 mod settings;
 mod support;
 mod tls;

@@ -8,13 +8,17 @@
 
 pub mod audit;
 pub mod authority;
+pub mod built;
+pub mod cluster;
 pub mod envoy;
 pub mod http;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod rk_load;
+pub mod sentinel;
 pub mod service;
 
 use std::path::Path;

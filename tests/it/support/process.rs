@@ -60,6 +60,18 @@ impl Process {
         self.child.try_wait().expect("can't ask for the state of a child")
     }
 
+    /// For how long its threads were ready to run and waited for a core, all together and since their start. More than a
+    /// little means that others kept the machine busy.
+    pub fn waited_for_a_core(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let waited_ns = |thread: std::io::Result<fs::DirEntry>| {
+            let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').nth(1)?.parse::<u64>().ok()
+        };
+        let total = threads.into_iter().flatten().filter_map(waited_ns).sum();
+        Duration::from_nanos(total)
+    }
+
     /// Sends SIGTERM to this process.
     pub fn terminate(&self) {
         self.signal("TERM");

@@ -1,34 +1,11 @@
 //! The load generator of this repository, as a child process.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-/// Built once for all tests; Cargo says what it made.
-static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("loadtest/Cargo.toml");
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--message-format=json", "--manifest-path"])
-        .arg(&manifest)
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("can't start cargo");
-    assert!(
-        output.status.success(),
-        "rk-load does not build: cargo build --manifest-path {}",
-        manifest.display()
-    );
-    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let made = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let binary = made
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .next_back();
-    binary.expect("cargo made no binary")
-});
+use super::built;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -59,14 +36,19 @@ pub struct Run {
 
 /// Builds the generator if need be, so that a test's time does not contain that.
 pub fn prepare() {
-    LazyLock::force(&BINARY);
+    LazyLock::force(&built::LOAD);
 }
 
-/// Starts a run with these arguments.
+/// Starts a run with these arguments, when no other load is under way.
 pub fn start(targets: &[u16], arguments: &[&str]) -> Run {
     let alone = alone();
+    start_holding(alone, targets, arguments)
+}
+
+/// The same for who has the machine for itself already.
+pub fn start_holding(alone: MutexGuard<'static, ()>, targets: &[u16], arguments: &[&str]) -> Run {
     let dir = tempfile::tempdir().expect("no temporary directory");
-    let mut command = Command::new(&*BINARY);
+    let mut command = Command::new(&*built::LOAD);
     for port in targets {
         command.arg("--target").arg(format!("127.0.0.1:{port}"));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::built;
 use super::http::{self, Response};
 use super::ports::free_port;
 use super::process::Process;
@@ -43,10 +44,20 @@ impl Service {
         Self::start_until(None, settings, "/readyz")
     }
 
+    /// The same as [`Service::start`] with the release binary, which is built if need be.
+    pub fn start_release(policies: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_program(&built::SERVICE, Some(policies), settings, "/readyz")
+    }
+
     fn start_until(policies: Option<&Path>, settings: &[(&str, &str)], path: &str) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_ratekeeper"));
+        Self::start_program(program, policies, settings, path)
+    }
+
+    fn start_program(program: &Path, policies: Option<&Path>, settings: &[(&str, &str)], path: &str) -> Self {
         let mut output = String::new();
         for _ in 0..START_ATTEMPTS {
-            let mut service = Self::spawn(policies, settings);
+            let mut service = Self::spawn(program, policies, settings);
             let address = service.http;
             let ready = || http::get(address, path, &[]).is_ok_and(|response| response.status == 200);
             match service.process.wait_ready(READY_WITHIN, ready) {
@@ -62,10 +73,10 @@ impl Service {
         panic!("ratekeeper ended instead of serving:\n{output}");
     }
 
-    fn spawn(policies: Option<&Path>, settings: &[(&str, &str)]) -> Self {
+    fn spawn(program: &Path, policies: Option<&Path>, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("no temporary directory");
         let (grpc_port, http_port, debug_port) = (free_port(), free_port(), free_port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ratekeeper"));
+        let mut command = Command::new(program);
         // Nothing of the outer environment may set anything.
         command.env_clear();
         for (name, value) in [
@@ -149,6 +160,11 @@ impl Service {
         counts
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum()
+    }
+
+    /// For how long its threads waited for a core.
+    pub fn waited_for_a_core(&self) -> Duration {
+        self.process.waited_for_a_core()
     }
 
     /// All that it has written so far.

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test lint test-tools policies-check bench clean
+.PHONY: help build run demo test soak lint test-tools policies-check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,14 @@ demo: ## two instances with a real Redis behind a real Envoy, with curl lines to
 
 test: test-tools lint ## install what is missing, then formatting, clippy and all tests
 	cd loadtest && $(CARGO) test && $(CARGO) build --release
-	$(CARGO) test
+	$(CARGO) build --release
+	$(CARGO) test -- --skip faults::
+	$(CARGO) test --test it -- --test-threads 1 --nocapture faults::
+
+soak: test-tools ## each way in which Redis fails for 30 s instead of 3; the tables are in target/faults.md
+	cd loadtest && $(CARGO) build --release
+	$(CARGO) build --release
+	RATEKEEPER_SOAK=1 $(CARGO) test --test it -- --test-threads 1 --nocapture faults::
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check

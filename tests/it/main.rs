@@ -16,6 +16,7 @@ mod envoy_hits;
 mod envoy_limits;
 mod envoy_reload;
 mod envoy_shutdown;
+mod faults;
 mod hostile_bytes;
 mod known_bugs_limiter;
 mod layers;

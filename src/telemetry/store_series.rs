@@ -1,5 +1,8 @@
 //! Metrics of the shared store.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
 const WITHOUT: &str = "ratekeeper_decisions_without_store_total";
@@ -17,7 +20,7 @@ const OPENED: &str = "ratekeeper_redis_breaker_opened_total";
 const AWAY: &str = "ratekeeper_redis_away_seconds_total";
 const INSTANCES: &str = "ratekeeper_instances";
 
-/// Nodes that have series of their own: clusters of clients are larger than those of limiters.
+/// Nodes that have series of their own, those that are gone included.
 const NODES_MAX: usize = 64;
 
 pub(super) fn describe() {
@@ -115,12 +118,17 @@ pub struct NodeObserved {
 
 /// Metrics of the shared store. They are there only when it is.
 #[derive(Debug)]
-pub struct RedisSeries(());
+pub struct RedisSeries {
+    /// The nodes that have series, at most [`NODES_MAX`].
+    nodes: Mutex<BTreeSet<String>>,
+}
 
 impl RedisSeries {
     pub(super) fn new() -> Self {
         describe();
-        Self(())
+        Self {
+            nodes: Mutex::default(),
+        }
     }
 
     /// Shows what the store did. To be called inside the registry.
@@ -138,7 +146,22 @@ impl RedisSeries {
         counter!(GIVEN_BACK, "result" => "done").absolute(it.given_back);
         counter!(GIVEN_BACK, "result" => "lost").absolute(it.not_given_back);
         counter!(RECOVERIES).absolute(it.recoveries);
-        for node in it.nodes.iter().take(NODES_MAX) {
+        self.show_nodes(&it.nodes);
+        gauge!(INSTANCES).set(f64::from(it.instances));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    fn show_nodes(&self, nodes: &[NodeObserved]) {
+        let mut known = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        // A series can't be taken away: of a node that is gone it says that it has nothing.
+        for gone in known.iter().filter(|name| nodes.iter().all(|node| node.name != **name)) {
+            gauge!(CONNECTED, "node" => gone.clone()).set(0.0);
+            gauge!(STATE, "node" => gone.clone()).set(0.0);
+        }
+        for node in nodes {
+            if known.len() >= NODES_MAX && !known.contains(&node.name) {
+                continue;
+            }
+            known.insert(node.name.clone());
             let name = &node.name;
             gauge!(CONNECTED, "node" => name.clone()).set(node.connected as f64);
             gauge!(STATE, "node" => name.clone()).set(f64::from(node.state));
@@ -147,6 +170,5 @@ impl RedisSeries {
             }
             counter!(AWAY, "node" => name.clone()).absolute(node.away_s);
         }
-        gauge!(INSTANCES).set(f64::from(it.instances));
     }
 }

@@ -42,6 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redis", &["store"]),
     ("deadpool_redis", &["store"]),
     ("hashbrown", &["policy", "store"]),
+    ("crc16", &["store"]),
 ];
 
 fn sources() -> Vec<(String, PathBuf, String)> {

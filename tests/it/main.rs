@@ -31,6 +31,7 @@ mod lua_redis;
 mod memory_store;
 mod policy_files;
 mod redis_instances;
+mod redis_parts;
 mod redis_store;
 mod redis_tls;
 mod reference_counting;

@@ -8,6 +8,10 @@ use super::redis::{Kind, Options, Redis};
 /// What the sentinels call the primary.
 pub const NAME: &str = "mymaster";
 
+/// A sentinel connects to a new primary only up to a second after it has named it, and until then hears nothing from it. With
+/// less than that it would take the new one for dead, now and then, and fail over again.
+const DOWN_AFTER_MS: u32 = 1_500;
+
 const REPLICAS: usize = 2;
 const SENTINELS: usize = 3;
 /// Sentinels greet each other every 2 s, and look at replicas every 10.
@@ -24,7 +28,7 @@ pub struct Setting {
     pub sentinel_password: Option<String>,
 }
 
-/// One primary, two replicas, three sentinels of which two must agree. A primary counts as down after half a second.
+/// One primary, two replicas, three sentinels of which two must agree. A primary counts as down after a second and a half.
 #[derive(Debug)]
 pub struct Sentinels {
     /// The primary and the replicas. The first one is the primary at first.
@@ -161,7 +165,7 @@ fn member(setting: &Setting, primary: Option<u16>) -> Redis {
 fn sentinel(setting: &Setting, primary: u16) -> Redis {
     let mut text = format!(
         "sentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
-         sentinel down-after-milliseconds {NAME} 500\n\
+         sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n\
          sentinel failover-timeout {NAME} 3000\n\
          sentinel parallel-syncs {NAME} 2\n"
     );

@@ -153,7 +153,10 @@ impl RedisSeries {
     fn show_nodes(&self, nodes: &[NodeObserved]) {
         let mut known = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         // A series can't be taken away: of a node that is gone it says that it has nothing.
-        for gone in known.iter().filter(|name| nodes.iter().all(|node| node.name != **name)) {
+        for gone in known
+            .iter()
+            .filter(|name| nodes.iter().all(|node| node.name != **name))
+        {
             gauge!(CONNECTED, "node" => gone.clone()).set(0.0);
             gauge!(STATE, "node" => gone.clone()).set(0.0);
         }

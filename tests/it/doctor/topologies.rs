@@ -138,6 +138,14 @@ fn a_cluster_and_its_primaries() {
     says(&found, "eviction", &[&second, "noeviction"]);
     says(&found, "coverage", &[&cluster.nodes[2].address()]);
 
+    for node in &cluster.nodes {
+        let words = "ACL SETUSER limiter on >s3cret ~rk:* +@all -asking";
+        let () = node.command(words);
+    }
+    let found = Found::in_server(&[settings[0], settings[1], ("REDIS_AUTH", "limiter:s3cret")]);
+    found.is(1, &["coverage", "eviction"], &["rights"]);
+    says(&found, "rights", &["limiter may not use asking", "(3 servers)"]);
+
     let single = Found::in_server(&[("REDIS_URL", &one)]);
     assert_eq!(single.code, Some(1));
     says(&single, "cluster", &["REDIS_TYPE", "cluster"]);

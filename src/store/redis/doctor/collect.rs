@@ -9,6 +9,7 @@ use super::facts::{Answer, Facts, Fault, Rights, RoundTrips, Sample, Values, lin
 use crate::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior};
 use crate::store::Keys;
 use crate::store::redis::call::{Call, Decision, Reply};
+use crate::store::redis::deployment::Kind;
 use crate::store::redis::script::{Dialect, Script};
 use crate::store::redis::server::Server;
 use crate::store::redis::slot::key_in;
@@ -68,7 +69,7 @@ pub(super) async fn collect(
         role: role(&mut asker, &info).await,
         info,
         config: config(&mut asker).await,
-        rights: rights(&mut asker, user, &probe).await,
+        rights: rights(&mut asker, kind, user, &probe).await,
         time_and_write: time_and_write(&mut asker, &probe).await,
         scripts: scripts(&mut asker, &probe, &dialect).await,
         dialect: dialect.ok(),
@@ -103,9 +104,9 @@ async fn config(asker: &mut Asker<'_>) -> Answer<Values> {
 
 /// Sends every command that the scripts use in a form that changes nothing. Servers look at rights before anything else, so that
 /// any other error is none here. `ACL DRYRUN` would tell the same, but is a right of administrators, and new in Redis 7.
-async fn rights(asker: &mut Asker<'_>, user: String, probe: &str) -> Answer<Rights> {
+async fn rights(asker: &mut Asker<'_>, kind: Kind, user: String, probe: &str) -> Answer<Rights> {
     let no_such_script = "0".repeat(40);
-    let commands: [(&'static str, Vec<&str>); 13] = [
+    let mut commands: Vec<(&'static str, Vec<&str>)> = vec![
         ("evalsha", vec!["EVALSHA", &no_such_script, "1", probe]),
         ("script|load", vec!["SCRIPT", "LOAD", "return 1"]),
         ("time", vec!["TIME"]),
@@ -120,6 +121,13 @@ async fn rights(asker: &mut Asker<'_>, user: String, probe: &str) -> Answer<Righ
         ("del", vec!["DEL", probe]),
         ("pexpire", vec!["PEXPIRE", probe, "1000"]),
     ];
+    if kind == Kind::Cluster {
+        // It holds for the next command alone.
+        commands.extend([
+            ("cluster|slots", vec!["CLUSTER", "SLOTS"]),
+            ("asking", vec!["ASKING"]),
+        ]);
+    }
     let mut rights = Rights {
         // Who may not ask is who we said we are.
         user: asker.ask(cmd("ACL").arg("WHOAMI")).await.unwrap_or(user),

@@ -250,7 +250,8 @@ impl Lane {
         match &group.sent {
             Sent::Call(call) => {
                 let mut reply = Reply::default();
-                call.decode(value, &mut reply).map_err(|error| malformed(&error))?;
+                call.decode(value, &mut reply)
+                    .map_err(|error| malformed(&error))?;
                 let now = self.context.clock.now_us();
                 self.node.time.saw(reply.now_us, now);
                 for (at, job) in group.jobs.drain(..).enumerate() {

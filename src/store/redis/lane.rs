@@ -156,7 +156,10 @@ impl Lane {
                     }
                     self.context.stats.add(|stats| &stats.disconnects, 1);
                     // A server that takes connections only to drop them is not asked without a pause.
-                    if meanwhile_refusing(&mut jobs, tokio::time::sleep(LOST_PAUSE)).await.is_none() {
+                    if meanwhile_refusing(&mut jobs, tokio::time::sleep(LOST_PAUSE))
+                        .await
+                        .is_none()
+                    {
                         return;
                     }
                     continue;
@@ -199,7 +202,11 @@ impl Lane {
     }
 
     /// A connection that may be used: its server is a primary, and lacks nothing that this process knows of.
-    async fn connect(&self, link: &Link, place: &mut watch::Receiver<Place>) -> Result<Connected, ConnectError> {
+    async fn connect(
+        &self,
+        link: &Link,
+        place: &mut watch::Receiver<Place>,
+    ) -> Result<Connected, ConnectError> {
         let connecting = async {
             let server = whereabouts(place).await?;
             let (node, context) = (&self.node, &self.context);
@@ -217,7 +224,8 @@ impl Lane {
 
     /// Serves jobs on one connection.
     async fn serve(&self, connected: Connected, jobs: &mut mpsc::Receiver<Job>) -> End {
-        let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = After> + Send>>> = FuturesUnordered::new();
+        let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = After> + Send>>> =
+            FuturesUnordered::new();
         let mut left = None;
         let mut idle = tokio::time::interval(IDLE);
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

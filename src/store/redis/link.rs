@@ -82,7 +82,9 @@ impl Link {
         let dialect = match load_scripts(&mut connection, dialect).await {
             // It does not say what it is, and does not know flags.
             Err(error) if identity.is_none() && !is_lost(&error) => {
-                load_scripts(&mut connection, Dialect::Plain).await.map_err(refused)?;
+                load_scripts(&mut connection, Dialect::Plain)
+                    .await
+                    .map_err(refused)?;
                 Dialect::Plain
             }
             loaded => {
@@ -130,7 +132,10 @@ async fn identify(connection: &mut MultiplexedConnection) -> RedisResult<Option<
 }
 
 /// Makes the server know the scripts.
-pub(super) async fn load_scripts(connection: &mut MultiplexedConnection, dialect: Dialect) -> RedisResult<()> {
+pub(super) async fn load_scripts(
+    connection: &mut MultiplexedConnection,
+    dialect: Dialect,
+) -> RedisResult<()> {
     for script in Script::all() {
         let () = redis::cmd("SCRIPT")
             .arg("LOAD")

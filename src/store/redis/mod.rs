@@ -203,7 +203,12 @@ impl RedisStore {
     /// Starts to count the instances on the list `key`, on the current runtime, and to note in `instances` what comes of it.
     #[must_use]
     pub fn count_instances(&self, key: String, instances: Arc<Instances>) -> Heart {
-        Heart::start(Arc::clone(&self.topology), Arc::clone(&self.context), key, instances)
+        Heart::start(
+            Arc::clone(&self.topology),
+            Arc::clone(&self.context),
+            key,
+            instances,
+        )
     }
 
     /// What happened since the start.
@@ -378,7 +383,10 @@ impl Remote for RedisStore {
     }
 
     fn is_away(&self) -> bool {
-        self.topology.all().iter().any(|node| !node.state.breaker.admits())
+        self.topology
+            .all()
+            .iter()
+            .any(|node| !node.state.breaker.admits())
     }
 }
 

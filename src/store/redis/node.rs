@@ -94,7 +94,11 @@ impl Node {
     pub fn lane(&self, thread: usize, spread: impl FnOnce() -> usize) -> Option<&mpsc::Sender<Job>> {
         let own = self.lanes.get(thread).and_then(OnceLock::get);
         let lanes = own.or_else(|| self.lanes.iter().find_map(OnceLock::get))?;
-        let at = if lanes.len() > 1 { spread() % lanes.len() } else { 0 };
+        let at = if lanes.len() > 1 {
+            spread() % lanes.len()
+        } else {
+            0
+        };
         lanes.get(at)
     }
 }
@@ -112,12 +116,22 @@ impl NodeState {
             None => {}
             Some(Transition::Opened { why, cause, relapses }) => {
                 let why = why.name();
-                tracing::warn!(node = self.name, why, ?cause, relapses, "redis is not asked: the breaker opened");
+                tracing::warn!(
+                    node = self.name,
+                    why,
+                    ?cause,
+                    relapses,
+                    "redis is not asked: the breaker opened"
+                );
                 self.troubled.notify_one();
             }
             Some(Transition::Closed { after_us }) => {
                 let after = Duration::from_micros(after_us);
-                tracing::info!(node = self.name, ?after, "redis is asked again: the breaker closed");
+                tracing::info!(
+                    node = self.name,
+                    ?after,
+                    "redis is asked again: the breaker closed"
+                );
             }
         }
     }

@@ -89,7 +89,10 @@ impl NodeState {
                     lock(&self.recent).put_back(&charged);
                     return Err(refused(error));
                 }
-                Err(_) => tracing::warn!(node = self.name, "not all recent charges were recorded again in time"),
+                Err(_) => tracing::warn!(
+                    node = self.name,
+                    "not all recent charges were recorded again in time"
+                ),
             }
             let now = context.clock.now_us();
             if lost {
@@ -111,8 +114,11 @@ impl NodeState {
 
     /// Whether more is missing than this process can record again.
     async fn what_is_lost(&self, past: &Past, connection: &mut MultiplexedConnection) -> RedisResult<bool> {
-        let Some(marker) = &past.marker else { return Ok(false) };
-        let found: RedisResult<Option<u64>> = redis::cmd("GET").arg(&marker.key).query_async(connection).await;
+        let Some(marker) = &past.marker else {
+            return Ok(false);
+        };
+        let found: RedisResult<Option<u64>> =
+            redis::cmd("GET").arg(&marker.key).query_async(connection).await;
         match found {
             Ok(found) => Ok(found.is_none_or(|at_ms| at_ms + SPAN_US / 1_000 < marker.at_ms)),
             Err(error) if is_lost(&error) => Err(error),

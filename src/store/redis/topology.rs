@@ -15,7 +15,6 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{Context, RedisOptions};
 use super::deployment::Deployment;
 use super::flight::fail_jobs;
 use super::keeper;
@@ -25,6 +24,7 @@ use super::recovery::Past;
 use super::server::Server;
 use super::slot::slot_of;
 use super::slot_map::{Endpoint, SlotMap};
+use super::{Context, RedisOptions};
 use crate::store::guard::StoreError;
 
 /// Jobs that wait for one lane; beyond that requests are decided without the store.

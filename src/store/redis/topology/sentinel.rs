@@ -58,12 +58,18 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
             .zip(sentinels)
             .map(|(connection, sentinel)| ask(&link, sentinel, connection, master));
         let answers = join_all(questions).await;
-        let Some(topology) = topology.upgrade() else { return };
+        let Some(topology) = topology.upgrade() else {
+            return;
+        };
         let Some(node) = topology.only() else { return };
         let named = answers.iter().filter_map(|answer| answer.as_ref().ok());
         let newest = named.max_by_key(|named| named.epoch).cloned();
         let is_behind = |new: &Named| last.as_ref().is_some_and(|last| new.epoch < last.epoch);
-        behind = if newest.as_ref().is_some_and(is_behind) { behind + 1 } else { 0 };
+        behind = if newest.as_ref().is_some_and(is_behind) {
+            behind + 1
+        } else {
+            0
+        };
         match (&newest, &last) {
             (None, None) => {
                 for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
@@ -102,7 +108,10 @@ async fn ask(
         // primary there as soon as that has agreed, in the first only when its replicas follow.
         let mut commands = redis::pipe();
         commands.cmd("SENTINEL").arg("MASTER").arg(master);
-        commands.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        commands
+            .cmd("SENTINEL")
+            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(master);
         let answers: RedisResult<Answers> = commands.query_async(&mut open).await;
         let (fields, at) = answers.map_err(|error| ConnectError::of(&error))?;
         let named = read(&fields, at).ok_or(ConnectError::NoPrimary)?;

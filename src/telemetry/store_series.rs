@@ -132,7 +132,6 @@ impl RedisSeries {
     }
 
     /// Shows what the store did. To be called inside the registry.
-    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
     pub(super) fn show(&self, it: &RedisObserved) {
         for (reason, count) in &it.without {
             counter!(WITHOUT, "reason" => *reason).absolute(*count);

@@ -44,7 +44,13 @@ pub(super) async fn keep(node: Arc<NodeState>, context: Arc<Context>) {
 /// Waits for the breaker to open, and probes until it is closed.
 async fn probe(node: &NodeState, context: &Context, link: &Link) {
     let mut probes = FuturesUnordered::new();
+    let mut place = node.place.subscribe();
     loop {
+        if place.has_changed().unwrap_or(false) {
+            // Somewhere else now: what waits there says nothing.
+            place.mark_unchanged();
+            probes.clear();
+        }
         let troubled = node.troubled.notified();
         let ticket = match node.breaker.probe_due(context.clock.now_us()) {
             Probe::NotNeeded => {
@@ -58,6 +64,10 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
                     Some(Ok(())) = probes.next(), if !probes.is_empty() => {
                         // Too late to count, but a good sign: the next one comes soon.
                         node.breaker.trip(context.clock.now_us(), Reason::Timeout);
+                    }
+                    Ok(()) = place.changed() => {
+                        probes.clear();
+                        node.breaker.trip(context.clock.now_us(), Reason::Disconnected);
                     }
                     () = tokio::time::sleep(pause) => {}
                 }

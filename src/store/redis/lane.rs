@@ -13,7 +13,7 @@ use super::Context;
 use super::call::CHARGES_MAX;
 use super::connect_error::ConnectError;
 use super::flight;
-use super::link::{self, Connected, Link};
+use super::link::{self, Connected, Link, is_lost};
 use super::node::{NodeState, Place};
 use super::server::Server;
 use crate::limiter::{Micros, Reading};
@@ -46,7 +46,9 @@ pub(super) struct Job {
 pub(super) enum Way {
     /// By what we know of the slots.
     Straight,
-    /// Another node has sent it here, or it was tried before: what it meets now is final.
+    /// The same, by itself: others of its call had other keys, and what kept one from its keys need not keep another.
+    Alone,
+    /// Another node has sent it here, and nobody sends it on.
     Redirected,
     /// The same, and this node takes it only after `ASKING`.
     Asking,
@@ -156,7 +158,10 @@ impl Lane {
                     }
                     self.context.stats.add(|stats| &stats.disconnects, 1);
                     // A server that takes connections only to drop them is not asked without a pause.
-                    if meanwhile_refusing(&mut jobs, tokio::time::sleep(LOST_PAUSE)).await.is_none() {
+                    if meanwhile_refusing(&mut jobs, tokio::time::sleep(LOST_PAUSE))
+                        .await
+                        .is_none()
+                    {
                         return;
                     }
                     continue;
@@ -199,7 +204,11 @@ impl Lane {
     }
 
     /// A connection that may be used: its server is a primary, and lacks nothing that this process knows of.
-    async fn connect(&self, link: &Link, place: &mut watch::Receiver<Place>) -> Result<Connected, ConnectError> {
+    async fn connect(
+        &self,
+        link: &Link,
+        place: &mut watch::Receiver<Place>,
+    ) -> Result<Connected, ConnectError> {
         let connecting = async {
             let server = whereabouts(place).await?;
             let (node, context) = (&self.node, &self.context);
@@ -217,7 +226,8 @@ impl Lane {
 
     /// Serves jobs on one connection.
     async fn serve(&self, connected: Connected, jobs: &mut mpsc::Receiver<Job>) -> End {
-        let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = After> + Send>>> = FuturesUnordered::new();
+        let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = After> + Send>>> =
+            FuturesUnordered::new();
         let mut left = None;
         let mut idle = tokio::time::interval(IDLE);
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -247,6 +257,8 @@ impl Lane {
         let seeing = link::see_time(&mut connected.connection, &self.node.time, &self.context.clock);
         match tokio::time::timeout(self.patience(), seeing).await {
             Ok(Ok(())) => After::Good,
+            // A server that is busy or loads its data has answered.
+            Ok(Err(error)) if !is_lost(&error) => After::Good,
             Ok(Err(_)) | Err(_) => After::Lost,
         }
     }

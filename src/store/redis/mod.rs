@@ -203,7 +203,12 @@ impl RedisStore {
     /// Starts to count the instances on the list `key`, on the current runtime, and to note in `instances` what comes of it.
     #[must_use]
     pub fn count_instances(&self, key: String, instances: Arc<Instances>) -> Heart {
-        Heart::start(Arc::clone(&self.topology), Arc::clone(&self.context), key, instances)
+        Heart::start(
+            Arc::clone(&self.topology),
+            Arc::clone(&self.context),
+            key,
+            instances,
+        )
     }
 
     /// What happened since the start.
@@ -311,8 +316,10 @@ impl Remote for RedisStore {
         let hurried = budget < self.context.options.op_timeout;
         match &result {
             Ok(_) | Err(StoreError::Key) => breaker.succeeded(self.context.clock.now_us()),
-            // These say nothing about the store: the request, a lane that has said it itself, or a caller that waited for less.
+            // These say nothing about the store: the request, a lane that has said it itself, a slot on its way, or a caller that
+            // waited for less.
             Err(StoreError::Unfit(_) | StoreError::Disconnected | StoreError::Open) => {}
+            Err(StoreError::Moving) if self.context.options.is_cluster() => {}
             Err(StoreError::Timeout) if hurried => {}
             Err(error) => node
                 .state
@@ -378,7 +385,10 @@ impl Remote for RedisStore {
     }
 
     fn is_away(&self) -> bool {
-        self.topology.all().iter().any(|node| !node.state.breaker.admits())
+        self.topology
+            .all()
+            .iter()
+            .any(|node| !node.state.breaker.admits())
     }
 }
 
@@ -395,6 +405,8 @@ impl StoreError {
             Self::Timeout
         } else if error.is_io_error() || error.is_connection_dropped() {
             Self::Disconnected
+        } else if link::is_elsewhere(error) {
+            Self::Moving
         } else {
             Self::Server(
                 error

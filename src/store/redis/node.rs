@@ -18,6 +18,9 @@ use crate::store::guard::{Breaker, Reason, Transition};
 /// Reasons for an outage that are logged; beyond that it goes on in silence.
 const REASONS_MAX: usize = 8;
 
+/// A key that holds something else is named at most so often.
+const FOREIGN_KEY_US: Micros = 60_000_000;
+
 /// The lanes of a thread.
 pub(super) type Lanes = Box<[mpsc::Sender<Job>]>;
 
@@ -61,6 +64,8 @@ pub(super) struct NodeState {
     emptied_at: AtomicU64,
     /// The reasons that were said of this outage.
     reported: Mutex<Vec<String>>,
+    /// When a key that holds something else was named last, in our time; 0 for never.
+    foreign_key_at: AtomicU64,
 }
 
 impl Node {
@@ -78,6 +83,7 @@ impl Node {
                 recent: Mutex::default(),
                 emptied_at: AtomicU64::new(0),
                 reported: Mutex::default(),
+                foreign_key_at: AtomicU64::new(0),
             }),
             lanes: (0..threads).map(|_| OnceLock::new()).collect(),
         }
@@ -94,7 +100,11 @@ impl Node {
     pub fn lane(&self, thread: usize, spread: impl FnOnce() -> usize) -> Option<&mpsc::Sender<Job>> {
         let own = self.lanes.get(thread).and_then(OnceLock::get);
         let lanes = own.or_else(|| self.lanes.iter().find_map(OnceLock::get))?;
-        let at = if lanes.len() > 1 { spread() % lanes.len() } else { 0 };
+        let at = if lanes.len() > 1 {
+            spread() % lanes.len()
+        } else {
+            0
+        };
         lanes.get(at)
     }
 }
@@ -112,12 +122,22 @@ impl NodeState {
             None => {}
             Some(Transition::Opened { why, cause, relapses }) => {
                 let why = why.name();
-                tracing::warn!(node = self.name, why, ?cause, relapses, "redis is not asked: the breaker opened");
+                tracing::warn!(
+                    node = self.name,
+                    why,
+                    ?cause,
+                    relapses,
+                    "redis is not asked: the breaker opened"
+                );
                 self.troubled.notify_one();
             }
             Some(Transition::Closed { after_us }) => {
                 let after = Duration::from_micros(after_us);
-                tracing::info!(node = self.name, ?after, "redis is asked again: the breaker closed");
+                tracing::info!(
+                    node = self.name,
+                    ?after,
+                    "redis is asked again: the breaker closed"
+                );
             }
         }
     }
@@ -144,6 +164,18 @@ impl NodeState {
             tracing::info!(node = self.name, "redis is back");
         }
         self.up.send_modify(|times| *times += 1);
+    }
+
+    /// Whether none was named for a minute of those keys that hold something else; if so, one is now.
+    pub fn is_foreign_key_news(&self, now: Micros) -> bool {
+        let last = self.foreign_key_at.load(Ordering::Relaxed);
+        let is_news = last == 0 || now.saturating_sub(last) >= FOREIGN_KEY_US;
+        let order = Ordering::Relaxed;
+        is_news
+            && self
+                .foreign_key_at
+                .compare_exchange(last, now.max(1), order, order)
+                .is_ok()
     }
 
     /// Notes that it has lost its data.

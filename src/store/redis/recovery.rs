@@ -18,7 +18,8 @@ use super::Context;
 use super::call::{CHARGES_MAX, Call, Reply};
 use super::connect_error::ConnectError;
 use super::identity::Identity;
-use super::link::{Connected, is_lost};
+use super::keeper::MOVING_MAX;
+use super::link::{Connected, is_elsewhere, is_lost};
 use super::node::{NodeState, lock};
 use super::recent::{Replayed, SPAN_US};
 use super::script::Script;
@@ -89,7 +90,10 @@ impl NodeState {
                     lock(&self.recent).put_back(&charged);
                     return Err(refused(error));
                 }
-                Err(_) => tracing::warn!(node = self.name, "not all recent charges were recorded again in time"),
+                Err(_) => tracing::warn!(
+                    node = self.name,
+                    "not all recent charges were recorded again in time"
+                ),
             }
             let now = context.clock.now_us();
             if lost {
@@ -111,8 +115,11 @@ impl NodeState {
 
     /// Whether more is missing than this process can record again.
     async fn what_is_lost(&self, past: &Past, connection: &mut MultiplexedConnection) -> RedisResult<bool> {
-        let Some(marker) = &past.marker else { return Ok(false) };
-        let found: RedisResult<Option<u64>> = redis::cmd("GET").arg(&marker.key).query_async(connection).await;
+        let Some(marker) = &past.marker else {
+            return Ok(false);
+        };
+        let found: RedisResult<Option<u64>> =
+            redis::cmd("GET").arg(&marker.key).query_async(connection).await;
         match found {
             Ok(found) => Ok(found.is_none_or(|at_ms| at_ms + SPAN_US / 1_000 < marker.at_ms)),
             Err(error) if is_lost(&error) => Err(error),
@@ -131,22 +138,36 @@ impl NodeState {
         let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
         let at_ms = seconds * 1_000 + micros / 1_000;
         let known = self.past.lock().await.marker.clone().map(|marker| marker.key);
-        let key = match known.filter(|key| serves(slot_of(key))) {
-            Some(key) => key,
-            None => {
-                let name = format!("seen:{}", context.process);
-                match key_in(&context.options.prefix, &name, serves) {
-                    Some(key) => key,
-                    // It serves nothing, so nothing can be lost here.
-                    None => return Ok(()),
+        let mut moving: Vec<u16> = Vec::new();
+        let wanted = |slot: u16, moving: &[u16]| serves(slot) && !moving.contains(&slot);
+        loop {
+            let key = match known.clone().filter(|key| wanted(slot_of(key), &moving)) {
+                Some(key) => key,
+                None => {
+                    let name = format!("seen:{}", context.process);
+                    match key_in(&context.options.prefix, &name, |slot| wanted(slot, &moving)) {
+                        Some(key) => key,
+                        // It serves nothing, so nothing can be lost here.
+                        None => return Ok(()),
+                    }
+                }
+            };
+            let mut command = redis::cmd("SET");
+            command.arg(&key).arg(at_ms).arg("PX").arg(MARKER_TTL_MS);
+            let written: RedisResult<()> = command.query_async(connection).await;
+            match written {
+                Err(error)
+                    if context.options.is_cluster() && is_elsewhere(&error) && moving.len() < MOVING_MAX =>
+                {
+                    moving.push(slot_of(&key));
+                }
+                written => {
+                    written?;
+                    self.past.lock().await.marker = Some(Marker { key, at_ms });
+                    return Ok(());
                 }
             }
-        };
-        let mut command = redis::cmd("SET");
-        command.arg(&key).arg(at_ms).arg("PX").arg(MARKER_TTL_MS);
-        let () = command.query_async(connection).await?;
-        self.past.lock().await.marker = Some(Marker { key, at_ms });
-        Ok(())
+        }
     }
 
     /// Records charges in calls of one slot each.
@@ -168,8 +189,8 @@ impl NodeState {
             for (call, answer) in some.iter().zip(answers) {
                 if let Value::ServerError(error) = answer {
                     let error = RedisError::from(error);
-                    // A slot that is another node's by now: that one has its data.
-                    if error.redirect_node().is_some() {
+                    // A slot that is another node's by now, or soon: that one has its data.
+                    if is_elsewhere(&error) {
                         continue;
                     }
                     return Err(error);

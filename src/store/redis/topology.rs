@@ -15,7 +15,6 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{Context, RedisOptions};
 use super::deployment::Deployment;
 use super::flight::fail_jobs;
 use super::keeper;
@@ -25,6 +24,7 @@ use super::recovery::Past;
 use super::server::Server;
 use super::slot::slot_of;
 use super::slot_map::{Endpoint, SlotMap};
+use super::{Context, RedisOptions};
 use crate::store::guard::StoreError;
 
 /// Jobs that wait for one lane; beyond that requests are decided without the store.
@@ -170,15 +170,14 @@ impl Topology {
     pub fn redirect(&self, lane: &Lane, jobs: Vec<Job>, to: &str, way: Way, last: bool) {
         self.look.notify_one();
         lane.context.stats.add(|stats| &stats.redirections, jobs.len());
-        let moved = StoreError::Server("MOVED".to_owned());
         let target = jobs.first().and_then(|job| self.target(lane, to, job.slot, way));
         let Some(target) = target.filter(|_| !last) else {
-            fail_jobs(jobs, &moved);
+            fail_jobs(jobs, &StoreError::Moving);
             return;
         };
         for job in jobs {
             let Some(lane) = target.lane(lane.thread, || 0) else {
-                job.fail(moved.clone());
+                job.fail(StoreError::Moving);
                 continue;
             };
             if let Err(refused) = lane.try_send(Job { way, ..job }) {

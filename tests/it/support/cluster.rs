@@ -204,7 +204,6 @@ impl Cluster {
         assert_eq!(answer, "OK");
     }
 
-
     /// Adds a primary without slots, which all others know; its place.
     pub fn add(&mut self, kind: Kind) -> usize {
         let new = node(kind);

@@ -30,6 +30,7 @@ mod lua_equals_rust;
 mod lua_redis;
 mod memory_store;
 mod policy_files;
+mod redis_errors;
 mod redis_instances;
 mod redis_parts;
 mod redis_store;

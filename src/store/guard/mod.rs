@@ -93,6 +93,9 @@ pub enum StoreError {
     /// The request is one that the store can't take. The store itself is well.
     #[error("can't be asked: {0}")]
     Unfit(String),
+    /// The request's keys are on their way to another server, or were found at one too late. All servers may be well.
+    #[error("the keys are on their way to another server")]
+    Moving,
     /// The store refused; its word.
     #[error("refused: {0}")]
     Server(String),
@@ -141,7 +144,7 @@ impl From<&StoreError> for Reason {
             StoreError::Busy => Self::Busy,
             StoreError::Timeout => Self::Timeout,
             StoreError::Key => Self::Key,
-            StoreError::Server(_) | StoreError::Unfit(_) => Self::Refused,
+            StoreError::Server(_) | StoreError::Unfit(_) | StoreError::Moving => Self::Refused,
         }
     }
 }

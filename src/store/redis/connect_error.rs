@@ -49,9 +49,32 @@ impl ConnectError {
             Self::Password
         } else {
             let code = error.code().unwrap_or(error.category());
-            Self::Refused(format!("refused: {code}"))
+            Self::Refused(match meaning(code, error.detail().unwrap_or_default()) {
+                Some(meaning) => format!("refused: {code}: {meaning}"),
+                None => format!("refused: {code}"),
+            })
         }
     }
+}
+
+/// What a server's refusal means, in our words.
+fn meaning(code: &str, detail: &str) -> Option<&'static str> {
+    Some(match code {
+        "READONLY" => "it takes no writes, since it is a replica",
+        "MASTERDOWN" => "it is a replica without its primary",
+        "LOADING" => "it loads its data",
+        "BUSY" => "somebody's script keeps it busy",
+        "OOM" => "its memory is full",
+        "MISCONF" => "it takes no writes, since it could not save its data",
+        "NOREPLICAS" => "it takes no writes, since too few replicas follow it",
+        "CLUSTERDOWN" => "its cluster is not complete",
+        "MOVED" | "ASK" | "TRYAGAIN" => "its slots are moving",
+        "NOAUTH" => "it wants a password",
+        "NOPERM" => "the user may not do what is needed",
+        "DENIED" => "its protected mode takes clients of its own machine only",
+        "ERR" if detail.contains("max number of clients") => "it has as many clients as it may have",
+        _ => return None,
+    })
 }
 
 /// What is wrong with the server's certificate, if anything is. The TLS library's own texts say what time it is.
@@ -112,5 +135,11 @@ mod tests {
         );
         let server = redis::make_extension_error("ERR".to_owned(), Some("unknown: AUTH hunter2".to_owned()));
         assert_eq!(ConnectError::of(&server).to_string(), "refused: ERR");
+        let full =
+            redis::make_extension_error("ERR".to_owned(), Some("max number of clients reached".to_owned()));
+        assert_eq!(
+            ConnectError::of(&full).to_string(),
+            "refused: ERR: it has as many clients as it may have"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Jobs that leave together: one script call for each slot, all in one pipeline, and what becomes of each.
 //!
-//! A call is sent once. It is sent again, once and inside the deadline, only where the answer says that nothing of it has run: the
-//! server had lost the script, or the slot is somewhere else or on its way there.
+//! A call is sent once. It is sent again, inside the deadline, only where the answer says that nothing of it has run, and once for each
+//! such answer: the server had lost the script, or the slot is somewhere else or on its way there.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ enum Sent {
 /// Sends these jobs and sees to it that each has its answer.
 pub(super) async fn fly(lane: Lane, mut connected: Connected, jobs: Vec<Job>) -> After {
     let mut groups = lane.groups(jobs);
-    let mut again = false;
+    let mut tried = Tried::default();
     loop {
         if groups.is_empty() {
             return After::Good;
@@ -55,7 +55,7 @@ pub(super) async fn fly(lane: Lane, mut connected: Connected, jobs: Vec<Job>) ->
         };
         let mut next = Next::default();
         for (group, answer) in groups.into_iter().zip(answers) {
-            lane.settle(group, answer, again, &mut next);
+            lane.settle(group, answer, tried, &mut next);
         }
         if next.lost {
             fail_jobs(next.jobs, &StoreError::Disconnected);
@@ -64,7 +64,7 @@ pub(super) async fn fly(lane: Lane, mut connected: Connected, jobs: Vec<Job>) ->
         if next.jobs.is_empty() {
             return After::Good;
         }
-        if next.reload {
+        if next.tried.reload {
             lane.context.stats.add(|stats| &stats.reloads, 1);
             let loading = link::load_scripts(&mut connected.connection, connected.dialect);
             match tokio::time::timeout(lane.patience(), loading).await {
@@ -78,12 +78,23 @@ pub(super) async fn fly(lane: Lane, mut connected: Connected, jobs: Vec<Job>) ->
                     return After::Lost;
                 }
             }
-        } else {
+        }
+        if next.pause {
             tokio::time::sleep(TRY_AGAIN).await;
         }
         groups = lane.groups(next.jobs);
-        again = true;
+        tried.reload |= next.tried.reload;
+        tried.alone |= next.tried.alone;
     }
+}
+
+/// What jobs were sent again for.
+#[derive(Clone, Copy, Default)]
+struct Tried {
+    /// The scripts had to be loaded.
+    reload: bool,
+    /// Their slot was on its way.
+    alone: bool,
 }
 
 /// What is left after the answers.
@@ -91,9 +102,26 @@ pub(super) async fn fly(lane: Lane, mut connected: Connected, jobs: Vec<Job>) ->
 struct Next {
     /// To be sent again.
     jobs: Vec<Job>,
-    /// The scripts have to be loaded before.
-    reload: bool,
+    /// What for.
+    tried: Tried,
+    /// Not at once: keys are under way just now.
+    pause: bool,
     lost: bool,
+}
+
+impl Next {
+    /// Has the jobs of a call sent again, each by itself.
+    fn alone(&mut self, jobs: Vec<Job>) {
+        self.tried.alone = true;
+        self.jobs.extend(jobs.into_iter().map(|job| Job {
+            way: if job.way == Way::Straight {
+                Way::Alone
+            } else {
+                job.way
+            },
+            ..job
+        }));
+    }
 }
 
 /// Each answer is a server's error or the script's reply.
@@ -200,7 +228,7 @@ impl Lane {
     }
 
     /// Gives the jobs of a call what its answer says, or another try.
-    fn settle(&self, mut group: Group, answer: Value, again: bool, next: &mut Next) {
+    fn settle(&self, mut group: Group, answer: Value, tried: Tried, next: &mut Next) {
         let error = match answer {
             Value::ServerError(error) => RedisError::from(error),
             value => {
@@ -211,20 +239,21 @@ impl Lane {
                 return;
             }
         };
-        let last = again || group.way != Way::Straight;
         match error.kind() {
-            ErrorKind::Server(ServerErrorKind::NoScript) if !again => {
-                next.reload = true;
+            ErrorKind::Server(ServerErrorKind::NoScript) if !tried.reload => {
+                next.tried.reload = true;
                 next.jobs.append(&mut group.jobs);
             }
-            ErrorKind::Server(ServerErrorKind::TryAgain) if !last => {
-                let jobs = group.jobs.drain(..);
-                next.jobs.extend(jobs.map(|job| Job {
-                    way: Way::Redirected,
-                    ..job
-                }));
+            ErrorKind::Server(ServerErrorKind::TryAgain) if !tried.alone => {
+                next.pause = true;
+                next.alone(group.jobs);
+            }
+            // Redis 6.2 says it of a call already if one of its keys has gone: those of other requests may still be here.
+            ErrorKind::Server(ServerErrorKind::Ask) if !tried.alone && group.jobs.len() > 1 => {
+                next.alone(group.jobs);
             }
             ErrorKind::Server(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
+                let last = !matches!(group.way, Way::Straight | Way::Alone);
                 let way = match kind {
                     ServerErrorKind::Ask => Way::Asking,
                     _ => Way::Redirected,
@@ -244,6 +273,14 @@ impl Lane {
         }
     }
 
+    /// A key that holds something else, which is said from time to time: every request for it meets that.
+    fn not_ours(&self, key: &str, now: Micros) -> StoreError {
+        if self.node.is_foreign_key_news(now) {
+            tracing::warn!(key, node = self.node.name, "a key of ours holds something else");
+        }
+        StoreError::Key
+    }
+
     /// Gives each job its part of a reply.
     fn deliver(&self, group: &mut Group, value: &Value) -> Result<(), StoreError> {
         let malformed = |error: &dyn std::fmt::Display| StoreError::Server(error.to_string());
@@ -261,7 +298,9 @@ impl Lane {
                     // What this holds is needed by who waits.
                     drop(asked);
                     // Nobody waits any more: the request was given up or cancelled.
-                    let _ = to.send(decided(call.decision(&reply, at), reply.now_us));
+                    let _ = to.send(decided(call.decision(&reply, at), reply.now_us, |key| {
+                        self.not_ours(key, now)
+                    }));
                 }
                 lock(&self.node.recent).note(now, call, &reply);
             }
@@ -327,7 +366,11 @@ pub(super) fn fail_jobs(jobs: Vec<Job>, error: &StoreError) {
     }
 }
 
-fn decided(decision: Option<Decision<'_>>, now_us: Micros) -> Result<Decided, StoreError> {
+fn decided(
+    decision: Option<Decision<'_>>,
+    now_us: Micros,
+    not_ours: impl FnOnce(&str) -> StoreError,
+) -> Result<Decided, StoreError> {
     match decision {
         Some(Decision::Decided { verdicts, outcome }) => Ok(Decided {
             verdicts: verdicts.to_vec(),
@@ -335,10 +378,7 @@ fn decided(decision: Option<Decision<'_>>, now_us: Micros) -> Result<Decided, St
             now_us,
         }),
         Some(Decision::TooLate) => Err(StoreError::Timeout),
-        Some(Decision::NotOurs { key }) => {
-            tracing::debug!(key, "a key of ours holds something else");
-            Err(StoreError::Key)
-        }
+        Some(Decision::NotOurs { key }) => Err(not_ours(key)),
         None => Err(StoreError::Server("no answer for the request".to_owned())),
     }
 }

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use super::Context;
+use super::call::Call;
 use super::connect_error::ConnectError;
-use super::link::{Connected, Link};
+use super::link::{Connected, Link, is_elsewhere};
 use super::node::{NodeState, Place, lock};
-use super::slot::key_in;
+use super::script::Script;
+use super::slot::{key_in, slot_of};
 use crate::store::guard::{Probe, Reason};
 
 /// The marker is renewed this often.
@@ -25,6 +28,8 @@ const MARK_WITHIN: Duration = Duration::from_millis(500);
 const PROBES_MAX: usize = 4;
 /// A probe that has no answer by then has failed, though it may still come.
 const PROBE_WITHIN: Duration = Duration::from_millis(150);
+/// So many keys are tried if their slots are on the way to another node.
+pub(super) const MOVING_MAX: usize = 4;
 /// A probe's key lives for so many milliseconds.
 const PROBE_TTL_MS: u64 = 1_000;
 
@@ -98,24 +103,16 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
     }
 }
 
-/// A new connection, and a write that is answered in the time that requests have.
+/// A new connection like those of the lanes, and a write that is answered in the time that requests have.
 async fn try_to_write(node: &NodeState, context: &Context, link: &Link) -> Result<(), ConnectError> {
     let within = link.connect_timeout();
     let trying = async {
-        let Place::At(server) = node.place.borrow().clone() else {
-            return Err(ConnectError::NoPrimary);
-        };
-        let mut connection = link.open(&server).await?;
-        let name = format!("probe:{}", context.process);
-        let Some(key) = key_in(&context.options.prefix, &name, |slot| context.serves(node, slot)) else {
-            return Ok(());
-        };
-        let mut command = redis::cmd("SET");
-        command.arg(key).arg(1).arg("PX").arg(PROBE_TTL_MS);
-        match tokio::time::timeout(context.options.op_timeout, command.query_async(&mut connection)).await {
+        let connected = connect(node, context, link).await?;
+        let op_timeout = context.options.op_timeout;
+        match tokio::time::timeout(op_timeout, write(connected, node, context)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(ConnectError::of(&error)),
-            Err(_) => Err(ConnectError::Timeout(context.options.op_timeout)),
+            Err(_) => Err(ConnectError::Timeout(op_timeout)),
         }
     };
     let tried = match tokio::time::timeout(within, trying).await {
@@ -126,6 +123,46 @@ async fn try_to_write(node: &NodeState, context: &Context, link: &Link) -> Resul
         node.say(error);
     }
     tried
+}
+
+/// A connection that may be used: what keeps a lane from one keeps a probe from it, too, so a node that no lane can use stays away.
+async fn connect(node: &NodeState, context: &Context, link: &Link) -> Result<Connected, ConnectError> {
+    let Place::At(server) = node.place.borrow().clone() else {
+        return Err(ConnectError::NoPrimary);
+    };
+    let (connected, identity) = link.open_primary(&server, &node.time, &context.clock).await?;
+    node.recognise(identity, &connected, context).await?;
+    Ok(connected)
+}
+
+/// Writes a key, and runs a script that has nothing to do: a user may be allowed the one and not the other.
+async fn write(mut connected: Connected, node: &NodeState, context: &Context) -> RedisResult<()> {
+    let name = format!("probe:{}", context.process);
+    let mut moving = Vec::new();
+    let wanted = |slot: u16, moving: &[u16]| context.serves(node, slot) && !moving.contains(&slot);
+    while let Some(key) = key_in(&context.options.prefix, &name, |slot| wanted(slot, &moving)) {
+        let mut commands = Pipeline::new();
+        commands.cmd("SET").arg(&key).arg(1).arg("PX").arg(PROBE_TTL_MS);
+        let mut nothing = Cmd::new();
+        Call::new().write_to(Script::batch(), connected.dialect, &mut nothing);
+        commands.add_command(nothing);
+        let answers = connected.connection.send_packed_commands(&commands, 0, 2).await?;
+        let refused = answers.into_iter().find_map(|answer| match answer {
+            Value::ServerError(error) => Some(RedisError::from(error)),
+            _ => None,
+        });
+        match refused {
+            None => break,
+            // A node of which one slot is on its way takes writes to the others.
+            Some(error)
+                if context.options.is_cluster() && is_elsewhere(&error) && moving.len() < MOVING_MAX =>
+            {
+                moving.push(slot_of(&key));
+            }
+            Some(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Renews the marker every second, and so notices a server that takes no writes where nobody writes.
@@ -139,15 +176,7 @@ async fn mark(node: &NodeState, context: &Context, link: &Link) {
             continue;
         }
         if connected.is_none() {
-            let connecting = async {
-                let Place::At(server) = node.place.borrow().clone() else {
-                    return Err(ConnectError::NoPrimary);
-                };
-                let (connected, identity) = link.open_primary(&server, &node.time, &context.clock).await?;
-                node.recognise(identity, &connected, context).await?;
-                Ok(connected)
-            };
-            match tokio::time::timeout(link.connect_timeout(), connecting).await {
+            match tokio::time::timeout(link.connect_timeout(), connect(node, context, link)).await {
                 Ok(Ok(new)) => connected = Some(new),
                 // The lanes meet the same, and say it.
                 Ok(Err(_)) | Err(_) => continue,

@@ -13,7 +13,7 @@ use super::Context;
 use super::call::CHARGES_MAX;
 use super::connect_error::ConnectError;
 use super::flight;
-use super::link::{self, Connected, Link};
+use super::link::{self, Connected, Link, is_lost};
 use super::node::{NodeState, Place};
 use super::server::Server;
 use crate::limiter::{Micros, Reading};
@@ -46,7 +46,9 @@ pub(super) struct Job {
 pub(super) enum Way {
     /// By what we know of the slots.
     Straight,
-    /// Another node has sent it here, or it was tried before: what it meets now is final.
+    /// The same, by itself: others of its call had other keys, and what kept one from its keys need not keep another.
+    Alone,
+    /// Another node has sent it here, and nobody sends it on.
     Redirected,
     /// The same, and this node takes it only after `ASKING`.
     Asking,
@@ -255,6 +257,8 @@ impl Lane {
         let seeing = link::see_time(&mut connected.connection, &self.node.time, &self.context.clock);
         match tokio::time::timeout(self.patience(), seeing).await {
             Ok(Ok(())) => After::Good,
+            // A server that is busy or loads its data has answered.
+            Ok(Err(error)) if !is_lost(&error) => After::Good,
             Ok(Err(_)) | Err(_) => After::Lost,
         }
     }

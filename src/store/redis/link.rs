@@ -49,6 +49,9 @@ impl Link {
     pub async fn open(&self, server: &Server) -> Result<MultiplexedConnection, ConnectError> {
         let refused = |error: RedisError| ConnectError::of(&error);
         let info = connection_info(server).await?;
+        // A full server refuses the first command and hangs up: the first must not be one whose answer the library skips.
+        let settings = info.redis_settings().clone().set_skip_set_lib_name();
+        let info = info.set_redis_settings(settings);
         let manager = Manager::new_with_config(info, self.config.clone()).map_err(refused)?;
         let pool = Pool::builder(manager).max_size(1).build();
         let pool = pool.map_err(|error| ConnectError::Refused(error.to_string()))?;
@@ -146,10 +149,22 @@ pub(super) async fn load_scripts(
     Ok(())
 }
 
-/// Whether a connection is of no use after this. A server that became read-only is no primary any more; there may be a new one.
+/// Whether a connection is of no use after this. A server that follows another one is no primary any more; there may be a new one.
+/// All other refusals are of the server and not of the connection: it is as good as a new one.
 pub(super) fn is_lost(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_connection_dropped()
         || error.is_unrecoverable_error()
         || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+        || error.kind() == ErrorKind::Server(ServerErrorKind::MasterDown)
+}
+
+/// Whether a server refused because a slot is another's, or on its way to another: it is well, and says nothing about other slots.
+pub(super) fn is_elsewhere(error: &RedisError) -> bool {
+    let elsewhere = [
+        ServerErrorKind::Moved,
+        ServerErrorKind::Ask,
+        ServerErrorKind::TryAgain,
+    ];
+    elsewhere.map(ErrorKind::Server).contains(&error.kind())
 }

@@ -316,8 +316,10 @@ impl Remote for RedisStore {
         let hurried = budget < self.context.options.op_timeout;
         match &result {
             Ok(_) | Err(StoreError::Key) => breaker.succeeded(self.context.clock.now_us()),
-            // These say nothing about the store: the request, a lane that has said it itself, or a caller that waited for less.
+            // These say nothing about the store: the request, a lane that has said it itself, a slot on its way, or a caller that
+            // waited for less.
             Err(StoreError::Unfit(_) | StoreError::Disconnected | StoreError::Open) => {}
+            Err(StoreError::Moving) if self.context.options.is_cluster() => {}
             Err(StoreError::Timeout) if hurried => {}
             Err(error) => node
                 .state
@@ -403,6 +405,8 @@ impl StoreError {
             Self::Timeout
         } else if error.is_io_error() || error.is_connection_dropped() {
             Self::Disconnected
+        } else if link::is_elsewhere(error) {
+            Self::Moving
         } else {
             Self::Server(
                 error

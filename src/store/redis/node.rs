@@ -18,6 +18,11 @@ use crate::store::guard::{Breaker, Reason, Transition};
 /// Reasons for an outage that are logged; beyond that it goes on in silence.
 const REASONS_MAX: usize = 8;
 
+/// A node that nobody was sent to for a slot on its way for so long waits for none.
+const AWAITING_US: Micros = 10_000_000;
+/// A key that holds something else is named at most so often.
+const FOREIGN_KEY_US: Micros = 60_000_000;
+
 /// The lanes of a thread.
 pub(super) type Lanes = Box<[mpsc::Sender<Job>]>;
 
@@ -61,6 +66,10 @@ pub(super) struct NodeState {
     emptied_at: AtomicU64,
     /// The reasons that were said of this outage.
     reported: Mutex<Vec<String>>,
+    /// When it was asked last for a slot that is on its way to it, in our time; 0 for never.
+    awaited_at: AtomicU64,
+    /// When a key that holds something else was named last, in our time; 0 for never.
+    foreign_key_at: AtomicU64,
 }
 
 impl Node {
@@ -78,6 +87,8 @@ impl Node {
                 recent: Mutex::default(),
                 emptied_at: AtomicU64::new(0),
                 reported: Mutex::default(),
+                awaited_at: AtomicU64::new(0),
+                foreign_key_at: AtomicU64::new(0),
             }),
             lanes: (0..threads).map(|_| OnceLock::new()).collect(),
         }
@@ -158,6 +169,29 @@ impl NodeState {
             tracing::info!(node = self.name, "redis is back");
         }
         self.up.send_modify(|times| *times += 1);
+    }
+
+    /// Notes that a slot is on its way to it.
+    pub fn awaits_slots(&self, now: Micros) {
+        self.awaited_at.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether slots are on their way to it, so that it is needed even if it has none yet.
+    pub fn is_awaiting_slots(&self, now: Micros) -> bool {
+        let at = self.awaited_at.load(Ordering::Relaxed);
+        at != 0 && now.saturating_sub(at) < AWAITING_US
+    }
+
+    /// Whether none was named for a minute of those keys that hold something else; if so, one is now.
+    pub fn is_foreign_key_news(&self, now: Micros) -> bool {
+        let last = self.foreign_key_at.load(Ordering::Relaxed);
+        let is_news = last == 0 || now.saturating_sub(last) >= FOREIGN_KEY_US;
+        let order = Ordering::Relaxed;
+        is_news
+            && self
+                .foreign_key_at
+                .compare_exchange(last, now.max(1), order, order)
+                .is_ok()
     }
 
     /// Notes that it has lost its data.

@@ -18,7 +18,8 @@ use super::Context;
 use super::call::{CHARGES_MAX, Call, Reply};
 use super::connect_error::ConnectError;
 use super::identity::Identity;
-use super::link::{Connected, is_lost};
+use super::keeper::MOVING_MAX;
+use super::link::{Connected, is_elsewhere, is_lost};
 use super::node::{NodeState, lock};
 use super::recent::{Replayed, SPAN_US};
 use super::script::Script;
@@ -137,22 +138,36 @@ impl NodeState {
         let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
         let at_ms = seconds * 1_000 + micros / 1_000;
         let known = self.past.lock().await.marker.clone().map(|marker| marker.key);
-        let key = match known.filter(|key| serves(slot_of(key))) {
-            Some(key) => key,
-            None => {
-                let name = format!("seen:{}", context.process);
-                match key_in(&context.options.prefix, &name, serves) {
-                    Some(key) => key,
-                    // It serves nothing, so nothing can be lost here.
-                    None => return Ok(()),
+        let mut moving: Vec<u16> = Vec::new();
+        let wanted = |slot: u16, moving: &[u16]| serves(slot) && !moving.contains(&slot);
+        loop {
+            let key = match known.clone().filter(|key| wanted(slot_of(key), &moving)) {
+                Some(key) => key,
+                None => {
+                    let name = format!("seen:{}", context.process);
+                    match key_in(&context.options.prefix, &name, |slot| wanted(slot, &moving)) {
+                        Some(key) => key,
+                        // It serves nothing, so nothing can be lost here.
+                        None => return Ok(()),
+                    }
+                }
+            };
+            let mut command = redis::cmd("SET");
+            command.arg(&key).arg(at_ms).arg("PX").arg(MARKER_TTL_MS);
+            let written: RedisResult<()> = command.query_async(connection).await;
+            match written {
+                Err(error)
+                    if context.options.is_cluster() && is_elsewhere(&error) && moving.len() < MOVING_MAX =>
+                {
+                    moving.push(slot_of(&key));
+                }
+                written => {
+                    written?;
+                    self.past.lock().await.marker = Some(Marker { key, at_ms });
+                    return Ok(());
                 }
             }
-        };
-        let mut command = redis::cmd("SET");
-        command.arg(&key).arg(at_ms).arg("PX").arg(MARKER_TTL_MS);
-        let () = command.query_async(connection).await?;
-        self.past.lock().await.marker = Some(Marker { key, at_ms });
-        Ok(())
+        }
     }
 
     /// Records charges in calls of one slot each.
@@ -174,8 +189,8 @@ impl NodeState {
             for (call, answer) in some.iter().zip(answers) {
                 if let Value::ServerError(error) = answer {
                     let error = RedisError::from(error);
-                    // A slot that is another node's by now: that one has its data.
-                    if error.redirect_node().is_some() {
+                    // A slot that is another node's by now, or soon: that one has its data.
+                    if is_elsewhere(&error) {
                         continue;
                     }
                     return Err(error);

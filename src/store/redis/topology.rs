@@ -170,15 +170,14 @@ impl Topology {
     pub fn redirect(&self, lane: &Lane, jobs: Vec<Job>, to: &str, way: Way, last: bool) {
         self.look.notify_one();
         lane.context.stats.add(|stats| &stats.redirections, jobs.len());
-        let moved = StoreError::Server("MOVED".to_owned());
         let target = jobs.first().and_then(|job| self.target(lane, to, job.slot, way));
         let Some(target) = target.filter(|_| !last) else {
-            fail_jobs(jobs, &moved);
+            fail_jobs(jobs, &StoreError::Moving);
             return;
         };
         for job in jobs {
             let Some(lane) = target.lane(lane.thread, || 0) else {
-                job.fail(moved.clone());
+                job.fail(StoreError::Moving);
                 continue;
             };
             if let Err(refused) = lane.try_send(Job { way, ..job }) {

@@ -163,8 +163,7 @@ impl Cluster {
     /// Moves one slot with its keys.
     pub fn move_slot(&self, slot: u16, from: usize, to: usize) {
         let (source, target) = (&self.nodes[from], &self.nodes[to]);
-        let () = target.command(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", self.ids[from]));
-        let () = source.command(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", self.ids[to]));
+        self.begin_move(slot, from, to);
         let mut connection = source.connect();
         loop {
             let keys: Vec<Vec<u8>> = redis::cmd("CLUSTER")
@@ -185,6 +184,35 @@ impl Cluster {
         // The new owner first: nobody is to be sent to a node that does not know yet.
         let () = target.command(&owner);
         let () = source.command(&owner);
+    }
+
+    /// Begins to move a slot: keys that are not at `from` any more, or were never, are asked for at `to`.
+    pub fn begin_move(&self, slot: u16, from: usize, to: usize) {
+        let importing = format!("CLUSTER SETSLOT {slot} IMPORTING {}", self.ids[from]);
+        let () = self.nodes[to].command(&importing);
+        let migrating = format!("CLUSTER SETSLOT {slot} MIGRATING {}", self.ids[to]);
+        let () = self.nodes[from].command(&migrating);
+    }
+
+    /// Carries one key over; the slot must be on its way.
+    pub fn carry(&self, key: &str, from: usize, to: usize) {
+        let port = self.nodes[to].port().to_string();
+        let answer: String = redis::cmd("MIGRATE")
+            .arg(&["127.0.0.1", &port, key, "0", "5000"])
+            .query(&mut self.nodes[from].connect())
+            .unwrap();
+        assert_eq!(answer, "OK");
+    }
+
+    /// Adds a primary without slots, which all others know; its place.
+    pub fn add(&mut self, kind: Kind) -> usize {
+        let new = node(kind);
+        let () = new.command(&format!("CLUSTER MEET 127.0.0.1 {}", self.nodes[0].port()));
+        self.ids.push(new.command("CLUSTER MYID"));
+        self.nodes.push(new);
+        self.wait_met();
+        self.wait_agreed();
+        self.nodes.len() - 1
     }
 
     /// Waits until all nodes that answer say that the cluster is complete, name the same owners, and all replicas are in step.

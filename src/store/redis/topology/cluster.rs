@@ -169,12 +169,18 @@ impl Topology {
         }
     }
 
-    /// Takes over a map: new nodes get lanes, those that serve nothing any more lose them.
-    fn take_over(&self, map: SlotMap, template: &Server, context: &Arc<Context>) {
+    /// Takes over a map: new nodes get lanes, those that serve nothing any more lose them, unless slots are on their way there.
+    fn take_over(&self, mut map: SlotMap, template: &Server, context: &Arc<Context>) {
         let threads = lock(&self.threads);
         let Nodes::Many { map: old, nodes } = &**self.nodes.load() else {
             return;
         };
+        let now = context.clock.now_us();
+        for (endpoint, node) in nodes {
+            if node.state.is_awaiting_slots(now) && map.primaries.iter().all(|(known, _)| known != endpoint) {
+                map.primaries.push((endpoint.clone(), Vec::new()));
+            }
+        }
         if *old == map && nodes.len() == map.primaries.len() {
             return;
         }
@@ -185,7 +191,7 @@ impl Topology {
                 Some((_, node)) => Arc::clone(node),
                 None => {
                     let serves = |key: &str| map.owner(slot_of(key)) == Some(place);
-                    let past = past_of(endpoint, old, nodes, context.clock.now_us(), serves);
+                    let past = past_of(endpoint, old, nodes, now, serves);
                     self.add(endpoint, template, past, &threads, context)
                 }
             };
@@ -238,7 +244,9 @@ impl Topology {
             .find(|(_, node)| Arc::ptr_eq(&node.state, &lane.node))?;
         let endpoint = Endpoint::parse(to, asked)?;
         let known = nodes.iter().find(|(known, _)| *known == endpoint);
+        let now = context.clock.now_us();
         if let (Some((_, node)), Way::Asking) = (known, way) {
+            node.state.awaits_slots(now);
             return Some(Arc::clone(node));
         }
         let (mut map, mut nodes) = (map.clone(), nodes.clone());
@@ -265,8 +273,9 @@ impl Topology {
                 node
             }
         };
-        if way != Way::Asking {
-            map.assign(slot, &endpoint);
+        match way {
+            Way::Asking => node.state.awaits_slots(now),
+            _ => map.assign(slot, &endpoint),
         }
         self.nodes.store(Arc::new(Nodes::Many { map, nodes }));
         Some(node)

@@ -1,0 +1,331 @@
+//! What the nodes of a cluster say of slots that are somewhere else, on their way or nobody's.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use redis::{Commands as _, Connection};
+
+use super::{Site, key_of, used};
+use crate::support::cluster::{Cluster, Setting};
+use crate::support::redis::{Kind, Redis};
+use crate::support::{eventually, http};
+
+fn cluster(kind: Kind) -> Cluster {
+    Cluster::start_with(Setting {
+        kind,
+        replicas: false,
+    })
+}
+
+fn on(cluster: &Cluster) -> Site {
+    let site = Site::start(&[("REDIS_TYPE", "CLUSTER"), ("REDIS_URL", &cluster.url())]);
+    // The connections to the node that comes last are there, too.
+    eventually("all nodes are connected", Duration::from_secs(10), || {
+        let page = site.service.get("/metrics").body;
+        let nodes = page
+            .lines()
+            .filter(|line| line.starts_with("ratekeeper_redis_connections{"));
+        nodes.count() == 3
+    });
+    site
+}
+
+/// A user whose counter is in a slot of this node.
+fn user_at(cluster: &Cluster, node: usize) -> String {
+    let mut users = (0..).map(|number| format!("u{number}"));
+    let found = users.find(|user| cluster.primary_of(&key_of(user)) == node);
+    found.expect("one of all numbers")
+}
+
+/// The hits on a key over all nodes.
+fn used_anywhere(nodes: &[&Redis], key: &str) -> u64 {
+    let of = |node: &&Redis| {
+        let mut connection = node.connect();
+        let keys: Vec<String> = connection.keys("rk:*").unwrap_or_default();
+        if !keys.iter().any(|known| known == key) {
+            return 0;
+        }
+        used_asking(&mut connection, key)
+    };
+    nodes.iter().map(of).sum()
+}
+
+/// Also of a slot that is on its way here.
+fn used_asking(connection: &mut Connection, key: &str) -> u64 {
+    let () = redis::cmd("ASKING").query(connection).unwrap();
+    used(connection, key)
+}
+
+fn nodes(cluster: &Cluster) -> Vec<&Redis> {
+    cluster.nodes.iter().collect()
+}
+
+/// Nothing of it has spoilt a node.
+fn assert_quiet(site: &Site) {
+    assert_eq!(site.opened(), 0, "{}", site.service.output());
+    assert_eq!(site.metric("ratekeeper_redis_disconnects_total"), 0);
+}
+
+fn redirections(site: &Site) -> u64 {
+    site.metric("ratekeeper_redis_redirections_total")
+}
+
+#[test]
+fn moved() {
+    let cluster = cluster(Kind::Installed);
+    let site = on(&cluster);
+    let user = user_at(&cluster, 0);
+    let key = key_of(&user);
+    assert!(site.ask_user(&user));
+    for (round, (from, to)) in [(0, 1), (1, 2), (2, 0)].into_iter().enumerate() {
+        let before = redirections(&site);
+        cluster.move_slot(cluster.slot_of(&key), from, to);
+        // At once: the map is looked at once a second.
+        for _ in 0..5 {
+            assert!(site.ask_user(&user), "round {round}");
+        }
+        assert_eq!(redirections(&site), before + 1, "it is noted where the slot is");
+        assert_eq!(used_anywhere(&nodes(&cluster), &key), 6 + 5 * round as u64);
+    }
+    assert_eq!(site.service.without_store(), 0);
+    assert_quiet(&site);
+}
+
+/// A node of which nobody knew is connected to within the deadline.
+#[test]
+fn moved_and_asked_for_at_a_node_that_is_not_known() {
+    let mut cluster = cluster(Kind::Installed);
+    let site = on(&cluster);
+    let (moved, asked) = (user_at(&cluster, 0), user_at(&cluster, 1));
+    assert!(site.ask_user(&moved) && site.ask_user(&asked));
+    let new = cluster.add(Kind::Installed);
+    let slot = cluster.slot_of(&key_of(&asked));
+    cluster.begin_move(slot, 1, new);
+    cluster.carry(&key_of(&asked), 1, new);
+    // It has no slot, so no look at the slots shows it, and is kept all the same.
+    for _ in 0..200 {
+        assert!(site.ask_user(&asked), "{}", site.service.output());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(redirections(&site), 200, "its owner is still the other one");
+    cluster.move_slot(cluster.slot_of(&key_of(&moved)), 0, new);
+    for _ in 0..5 {
+        assert!(site.ask_user(&moved), "{}", site.service.output());
+    }
+    assert_eq!(used_anywhere(&nodes(&cluster), &key_of(&moved)), 6);
+    assert_eq!(used_anywhere(&nodes(&cluster), &key_of(&asked)), 201);
+    assert_eq!(site.service.without_store(), 0);
+    let connected = site
+        .service
+        .output()
+        .matches("a primary of the redis cluster")
+        .count();
+    assert_eq!(connected, 4, "each node once\n{}", site.service.output());
+}
+
+#[test]
+fn ask() {
+    let cluster = cluster(Kind::Installed);
+    let site = on(&cluster);
+    let user = user_at(&cluster, 0);
+    assert!(site.ask_user(&user));
+    let slot = cluster.slot_of(&key_of(&user));
+    cluster.begin_move(slot, 0, 1);
+    assert!(site.ask_user(&user), "the key is still there");
+    assert_eq!(redirections(&site), 0);
+    cluster.carry(&key_of(&user), 0, 1);
+    for round in 1..=3 {
+        assert!(site.ask_user(&user), "round {round}");
+        assert_eq!(redirections(&site), round, "the slot is not there yet");
+    }
+    assert_eq!(used_asking(&mut cluster.nodes[1].connect(), &key_of(&user)), 5);
+    assert_eq!(used_anywhere(&nodes(&cluster), &key_of(&user)), 5);
+    cluster.move_slot(slot, 0, 1);
+    assert!(site.ask_user(&user));
+    assert_eq!(used_anywhere(&nodes(&cluster), &key_of(&user)), 6);
+    assert_eq!(site.service.without_store(), 0);
+    assert_quiet(&site);
+}
+
+/// The tenant's counter of a path.
+fn path_key(tenant: &str, path: &str) -> String {
+    format!("rk:{{d|tenant={tenant}}}|tenant={tenant}|path={path}:sw1:31536000")
+}
+
+/// Requests of one slot leave together, and their keys are on both sides: each is served where its key is.
+fn tryagain(kind: Kind) {
+    let cluster = cluster(kind);
+    let site = on(&cluster);
+    let tenant = "acme";
+    let slot = cluster.slot_of(&path_key(tenant, "p0"));
+    let from = cluster.owner(slot);
+    let to = (from + 1) % 3;
+    let paths: Vec<String> = (0..40).map(|number| format!("p{number}")).collect();
+    let (gone, others) = paths.split_at(15);
+    let (here, new) = others.split_at(15);
+    for path in gone.iter().chain(here) {
+        assert!(site.ask(&[("tenant", tenant), ("path", path)]));
+    }
+    cluster.begin_move(slot, from, to);
+    for path in gone {
+        cluster.carry(&path_key(tenant, path), from, to);
+    }
+    let calls = site.metric("ratekeeper_redis_calls_total");
+    at_once(&site, &cluster, &paths, tenant);
+    let calls = site.metric("ratekeeper_redis_calls_total") - calls;
+    println!("{kind:?}: {calls} calls, {} redirections", redirections(&site));
+    assert!(redirections(&site) >= 25, "those that were not there");
+    let count = |path: &String| used_anywhere(&nodes(&cluster), &path_key(tenant, path));
+    let counts: Vec<u64> = paths.iter().map(count).collect();
+    let expected: Vec<u64> = paths
+        .iter()
+        .map(|path| 2 - u64::from(new.contains(path)))
+        .collect();
+    assert_eq!(counts, expected, "each was charged once");
+    let left: BTreeSet<String> = cluster.nodes[from].connect().keys("rk:{d|*").unwrap();
+    let expected: BTreeSet<String> = here.iter().map(|path| path_key(tenant, path)).collect();
+    assert_eq!(left, expected, "a counter must not be on both sides");
+    // To the end, with what the nodes have.
+    cluster.move_slot(slot, from, to);
+    for path in &paths {
+        assert!(site.ask(&[("tenant", tenant), ("path", path)]));
+    }
+    let counts: Vec<u64> = paths.iter().map(count).collect();
+    let expected: Vec<u64> = paths
+        .iter()
+        .map(|path| 3 - u64::from(new.contains(path)))
+        .collect();
+    assert_eq!(counts, expected);
+    assert_eq!(site.service.without_store(), 0);
+    assert_quiet(&site);
+}
+
+/// Asks for all of these at the same time, while the nodes stand still: what comes meanwhile leaves in few calls.
+fn at_once(site: &Site, cluster: &Cluster, paths: &[String], tenant: &str) {
+    for node in &cluster.nodes {
+        let () = node.command("CLIENT PAUSE 100 ALL");
+    }
+    let mut connections: Vec<http::Connection> = paths
+        .iter()
+        .map(|_| http::Connection::open(site.service.http_address()).unwrap())
+        .collect();
+    for (path, connection) in paths.iter().zip(&mut connections) {
+        let body = super::json(&[&[("tenant", tenant), ("path", path)]]);
+        connection.send_body("POST", "/json", &[], &body).unwrap();
+    }
+    for (path, connection) in paths.iter().zip(&mut connections) {
+        assert_eq!(
+            connection.receive().unwrap().status,
+            200,
+            "{path}: {}",
+            site.service.output()
+        );
+    }
+}
+
+#[test]
+fn tryagain_of_several_requests() {
+    tryagain(Kind::Installed);
+}
+
+#[test]
+fn tryagain_of_several_requests_on_redis_6_2() {
+    tryagain(Kind::Redis62);
+}
+
+/// One request whose counters are on both sides can't be decided as a whole; that is nobody's failure.
+#[test]
+fn tryagain_of_one_request() {
+    let cluster = cluster(Kind::Installed);
+    let site = on(&cluster);
+    let ask_both = || {
+        let both: [&[(&str, &str)]; 2] = [
+            &[("tenant", "acme"), ("path", "gone")],
+            &[("tenant", "acme"), ("path", "here")],
+        ];
+        site.service.ask(&super::json(&both)).status == 200
+    };
+    let keys = ["gone", "here"].map(|path| path_key("acme", path));
+    let count = |expected: u64| {
+        for key in &keys {
+            assert_eq!(used_anywhere(&nodes(&cluster), key), expected, "{key}");
+        }
+    };
+    assert!(ask_both());
+    let slot = cluster.slot_of(&keys[0]);
+    let from = cluster.owner(slot);
+    let to = (from + 1) % 3;
+    cluster.begin_move(slot, from, to);
+    cluster.carry(&keys[0], from, to);
+    let other = user_at(&cluster, from);
+    for _ in 0..30 {
+        assert!(!ask_both(), "no node has both");
+    }
+    assert_eq!(site.metric("ratekeeper_decisions_without_store_total"), 30);
+    assert_quiet(&site);
+    count(1);
+    assert!(site.ask_user(&other), "the node is in use");
+    // One that is moved between the two attempts.
+    cluster.move_slot(slot, from, to);
+    for _ in 0..5 {
+        assert!(ask_both());
+    }
+    count(6);
+    assert_quiet(&site);
+}
+
+/// A node's probes go to another slot while theirs is on its way.
+#[test]
+fn a_slot_on_its_way_keeps_no_node_away() {
+    let cluster = cluster(Kind::Installed);
+    let site = on(&cluster);
+    let user = user_at(&cluster, 0);
+    assert!(site.ask_user(&user));
+    // Those of the first keys that probes and markers try.
+    let slots: BTreeSet<u16> = (0..40)
+        .map(|number| cluster.slot_of(&format!("rk:{{{number}}}")))
+        .collect();
+    let first = slots.into_iter().filter(|slot| cluster.owner(*slot) == 0);
+    let mut first: Vec<u16> = first.collect();
+    let number_of = |slot: &u16| (0..40).find(|number| cluster.slot_of(&format!("rk:{{{number}}}")) == *slot);
+    first.sort_by_key(number_of);
+    for slot in &first[..3] {
+        cluster.begin_move(*slot, 0, 1);
+    }
+    let node = &cluster.nodes[0];
+    let () = node.command("CONFIG SET min-replicas-to-write 1");
+    site.ask_until_open(&user);
+    site.wait_said("refused: NOREPLICAS");
+    let () = node.command("CONFIG SET min-replicas-to-write 0");
+    println!("in use again after {:?}", site.wait_in_use(&user));
+    // Several markers later.
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(site.ask_user(&user));
+    assert_eq!(site.opened(), 1, "{}", site.service.output());
+    assert_eq!(used_anywhere(&nodes(&cluster), &key_of(&user)), 3);
+}
+
+#[test]
+fn clusterdown() {
+    let mut cluster = cluster(Kind::Installed);
+    let site = on(&cluster);
+    let users = [user_at(&cluster, 0), user_at(&cluster, 1)];
+    assert!(users.iter().all(|user| site.ask_user(user)));
+    cluster.nodes[1].kill();
+    eventually("the others say so", Duration::from_secs(15), || {
+        let page: String = cluster.nodes[0].try_command("CLUSTER INFO").unwrap_or_default();
+        page.contains("cluster_state:fail")
+    });
+    // The breaker of the one that is gone is open anyway.
+    eventually("the other's is, too", Duration::from_secs(3), || {
+        assert!(!site.ask_user(&users[0]), "redis has decided");
+        site.service
+            .output()
+            .contains("refused: CLUSTERDOWN: its cluster is not complete")
+    });
+    cluster.nodes[1].restart();
+    cluster.wait_agreed();
+    println!("in use again after {:?}", site.wait_in_use(&users[0]));
+    site.wait_in_use(&users[1]);
+    assert_eq!(used_anywhere(&nodes(&cluster), &key_of(&users[0])), 2);
+}

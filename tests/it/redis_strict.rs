@@ -1,0 +1,1 @@
+//! `strict: true`: denied while Redis is away, and for one window after it has come back without its data.

@@ -12,6 +12,8 @@ use crate::support::{self, eventually};
 const WITHIN: Duration = Duration::from_secs(20);
 /// More than the time for which an instance remembers what it has charged.
 const FORGOTTEN: Duration = Duration::from_millis(2_600);
+/// What the tests set themselves, to see that it is lost; in a cluster it is the first node's.
+const CONTROL: &str = "control{shard}";
 const POLICY: &str = "
 domain: d
 descriptors:
@@ -46,7 +48,6 @@ fn charge_last(service: &Service) {
         ("sliding", "new", 7),
         ("fixed", "a", 3),
         ("bucket", "a", 2),
-        // Of a measured cost all is booked, also what does not fit.
         ("cost", "a", 9),
         ("cost", "a", 0),
         ("fixed", "a", -2),
@@ -89,10 +90,10 @@ fn an_old_dump_is_told_what_it_lacks() {
     charge_first(&service);
     std::thread::sleep(FORGOTTEN);
     let () = redis.command("SAVE");
-    let () = redis.command("SET control 1");
+    let () = redis.command(&format!("SET {CONTROL} 1"));
     charge_last(&service);
     redis.restart();
-    assert_eq!(redis.command::<Option<u8>>("GET control"), None, "nothing was lost");
+    assert_eq!(redis.command::<Option<u8>>(&format!("GET {CONTROL}")), None, "nothing was lost");
     eventually("a recovery", WITHIN, || recoveries(&service) == 1);
     wait_used(&service, "sliding", "other");
     assert_recorded_again(&service, true);
@@ -162,7 +163,7 @@ fn charge_and_kill(primary: &mut Redis, replicas: &[&Redis], charge: impl FnOnce
     replicas.iter().for_each(|replica| replica.freeze());
     // A frozen one would find all of it in its socket.
     let () = primary.command("CLIENT KILL TYPE replica");
-    let () = primary.command("SET control{control} 1");
+    let () = primary.command(&format!("SET {CONTROL} 1"));
     charge();
     primary.kill();
     replicas.iter().for_each(|replica| replica.thaw());
@@ -193,7 +194,7 @@ fn the_primary_that_sentinels_name_is_told_what_it_lacks() {
     let took = named.elapsed();
     println!("the new primary was used {took:?} after a sentinel named it");
     assert!(took < Duration::from_secs(1), "{took:?}");
-    assert_eq!(all.members[new].command::<Option<u8>>("GET control{control}"), None, "nothing was lost");
+    assert_eq!(all.members[new].command::<Option<u8>>(&format!("GET {CONTROL}")), None, "nothing was lost");
     assert_recorded_again(&service, true);
     assert_eq!(recoveries(&service), 1);
 }

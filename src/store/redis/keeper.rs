@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::MissedTickBehavior;
 
 use super::Context;
 use super::connect_error::ConnectError;
@@ -121,11 +122,22 @@ async fn try_to_write(node: &NodeState, context: &Context, link: &Link) -> Resul
 /// Renews the marker every second, and so notices a server that takes no writes where nobody writes.
 async fn mark(node: &NodeState, context: &Context, link: &Link) {
     let mut connected: Option<Connected> = None;
+    let mut place = node.place.subscribe();
+    // An error means that the node is gone, which ends this.
+    let _ = place.wait_for(|place| !matches!(place, Place::Unknown)).await;
+    // The first one at once: only a loss after it is noticed.
+    let mut ticks = tokio::time::interval(MARK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::time::sleep(MARK).await;
+        ticks.tick().await;
         lock(&node.recent).forget(context.clock.now_us());
-        if !node.breaker.admits() {
+        // A primary that was replaced may live on, and would still take what is written.
+        let is_moved = place.has_changed().unwrap_or(true);
+        place.mark_unchanged();
+        if is_moved || !node.breaker.admits() {
             connected = None;
+        }
+        if !node.breaker.admits() {
             continue;
         }
         if connected.is_none() {

@@ -9,6 +9,7 @@
 //! The marker is a key of this process in the node's slots, renewed every second: what the new primary has of it says how much is
 //! missing.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -20,10 +21,10 @@ use super::connect_error::ConnectError;
 use super::identity::Identity;
 use super::link::{Connected, is_lost};
 use super::node::{NodeState, lock};
-use super::recent::{Replayed, SPAN_US};
+use super::recent::{Recent, Replayed, SPAN_US};
 use super::script::Script;
 use super::slot::{key_in, slot_of};
-use crate::limiter::Prior;
+use crate::limiter::{Micros, Prior};
 
 /// A marker outlives an outage of this length, in milliseconds.
 const MARKER_TTL_MS: u64 = 3_600_000;
@@ -81,16 +82,15 @@ impl NodeState {
             let refused = |error: RedisError| ConnectError::of(&error);
             let mut connection = connected.connection.clone();
             let lost = self.what_is_lost(&past, &mut connection).await.map_err(refused)?;
-            let charged = lock(&self.recent).replay(context.clock.now_us(), |_| true);
-            let recording = self.record(&charged, connected.clone(), context);
-            match tokio::time::timeout(WITHIN, recording).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    lock(&self.recent).put_back(&charged);
-                    return Err(refused(error));
-                }
+            let charged = Charged::take(&self.recent, context.clock.now_us());
+            let recording = self.record(&charged.hits, connected.clone(), context);
+            // Before the time to connect is over: what does not come to an end must not be begun again and again.
+            let within = WITHIN.min(context.options.connect_timeout / 2);
+            match tokio::time::timeout(within, recording).await {
+                Ok(recorded) => recorded.map_err(refused)?,
                 Err(_) => tracing::warn!(node = self.name, "not all recent charges were recorded again in time"),
             }
+            let recorded_again = charged.done();
             let now = context.clock.now_us();
             if lost {
                 self.emptied(now);
@@ -100,7 +100,7 @@ impl NodeState {
                 node = self.name,
                 %identity,
                 lost,
-                recorded_again = charged.len(),
+                recorded_again,
                 "a new primary, or one that was restarted"
             );
             past.heir = false;
@@ -181,6 +181,31 @@ impl NodeState {
             }
         }
         Ok(())
+    }
+}
+
+/// Charges that are being recorded again. Until that is done they are put back by whoever ends it: the server, a deadline of the
+/// connection.
+struct Charged<'a> {
+    recent: &'a Mutex<Recent>,
+    hits: Vec<Replayed>,
+}
+
+impl<'a> Charged<'a> {
+    fn take(recent: &'a Mutex<Recent>, now: Micros) -> Self {
+        let hits = lock(recent).replay(now, |_| true);
+        Self { recent, hits }
+    }
+
+    /// How many there were.
+    fn done(mut self) -> usize {
+        std::mem::take(&mut self.hits).len()
+    }
+}
+
+impl Drop for Charged<'_> {
+    fn drop(&mut self) {
+        lock(self.recent).put_back(&self.hits);
     }
 }
 

@@ -11,7 +11,8 @@ use super::service::Service;
 /// How long an instance may take to use a store that is there.
 const USED_WITHIN: Duration = Duration::from_secs(10);
 
-/// A charge: the entry's key and value, and the hits; a negative number gives hits back, and 0 only looks.
+/// A charge: the entry's key and value, and the hits; a negative number gives hits back, and 0 only looks. What is above 0 is the
+/// same number in all of a request.
 pub type Hits<'a> = (&'a str, &'a str, i64);
 
 /// An answer to a request.
@@ -54,14 +55,18 @@ pub fn ask(service: &Service, all: &[Hits<'_>]) -> Answer {
     let descriptors: Vec<Value> = all
         .iter()
         .map(|(key, value, hits)| {
-            json!({
-                "entries": [{"key": key, "value": value}],
-                "hitsAddend": hits.unsigned_abs().to_string(),
-                "isNegativeHits": *hits < 0,
-            })
+            let mut descriptor = json!({"entries": [{"key": key, "value": value}]});
+            // Hits of its own would be a cost, which is booked in any case.
+            if *hits <= 0 {
+                descriptor["hitsAddend"] = json!(hits.unsigned_abs().to_string());
+                descriptor["isNegativeHits"] = json!(*hits < 0);
+            }
+            descriptor
         })
         .collect();
-    let response = service.ask(&json!({"domain": "d", "descriptors": descriptors}).to_string());
+    let hits = all.iter().map(|(_, _, hits)| *hits).max().unwrap_or(1).max(1);
+    let request = json!({"domain": "d", "hitsAddend": hits, "descriptors": descriptors});
+    let response = service.ask(&request.to_string());
     assert!(matches!(response.status, 200 | 429), "{}: {}", response.status, response.body);
     let body: Value = serde_json::from_str(&response.body).expect("JSON");
     Answer {

@@ -111,7 +111,7 @@ impl Beating {
             *connection = None;
             return false;
         };
-        if connection.as_ref().is_none_or(|(url, _)| *url != server.address.url) {
+        if connection.as_ref().is_none_or(|(name, _)| *name != server.name()) {
             *connection = self.connect(link, server).await;
         }
         let Some((_, connected)) = connection else { return false };
@@ -141,7 +141,7 @@ impl Beating {
         let connecting = tokio::time::timeout(link.connect_timeout(), link.open(&server));
         // Why it failed is said by who needs it for requests.
         let connection = connecting.await.ok()?.ok()?;
-        Some((server.address.url, connection))
+        Some((server.name(), connection))
     }
 
     async fn renew(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {

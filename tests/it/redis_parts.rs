@@ -197,6 +197,10 @@ fn what_a_denied_request_took_is_given_back_exactly() {
             let peek = instance.decide(&counters, &[(counter, Mode::Peek, 0)]).await;
             used.push(peek.verdicts[0].used);
         }
+        // A counter stops at 2^52 units, which for a bucket of 5 are 1,280 hits: only what is recorded gets there.
+        for (counter, expected) in counters.iter().zip(&mut expected) {
+            *expected = (*expected).min(counter.limit.units_max() / counter.limit.cost());
+        }
         assert_eq!(used, expected, "{counters:?}");
         let stats = instance.redis.stats();
         let given_back = stats.given_back.load(Ordering::Relaxed);

@@ -251,6 +251,17 @@ fn hits_are_summed_to_a_bound_and_replayed_as_records() {
 }
 
 #[test]
+fn a_node_that_takes_over_has_it_all() {
+    let mut recent = Recent::default();
+    note(&mut recent, START, "key", 1);
+    let replayed = recent.replay(START, |_| true);
+    let mut heir = Recent::default();
+    heir.put_back(&replayed);
+    heir.forget(START + SECOND);
+    assert_eq!(heir.replay(START + SECOND, |_| true), replayed);
+}
+
+#[test]
 fn keys_that_did_not_move_stay() {
     let mut recent = Recent::default();
     for step in 0..3_000 {

@@ -309,7 +309,7 @@ fn past_of(
     let Some((_, before)) = before else {
         return (Past::default(), Vec::new());
     };
-    let charged = lock(&before.state.recent).replay(now, serves);
+    let charged = before.state.hand_over(now, serves);
     // If it is just being told something itself, its marker is not known.
     let past = before.state.past.try_lock();
     (

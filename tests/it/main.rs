@@ -32,6 +32,7 @@ mod memory_store;
 mod policy_files;
 mod redis_errors;
 mod redis_instances;
+mod redis_lost_replies;
 mod redis_parts;
 mod redis_store;
 mod redis_tls;

@@ -33,6 +33,7 @@ mod policy_files;
 mod redis_errors;
 mod redis_failover;
 mod redis_instances;
+mod redis_lost_replies;
 mod redis_parts;
 mod redis_store;
 mod redis_strict;

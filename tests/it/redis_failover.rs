@@ -93,7 +93,11 @@ fn an_old_dump_is_told_what_it_lacks() {
     let () = redis.command(&format!("SET {CONTROL} 1"));
     charge_last(&service);
     redis.restart();
-    assert_eq!(redis.command::<Option<u8>>(&format!("GET {CONTROL}")), None, "nothing was lost");
+    assert_eq!(
+        redis.command::<Option<u8>>(&format!("GET {CONTROL}")),
+        None,
+        "nothing was lost"
+    );
     eventually("a recovery", WITHIN, || recoveries(&service) == 1);
     wait_used(&service, "sliding", "other");
     assert_recorded_again(&service, true);
@@ -142,7 +146,11 @@ fn a_server_that_followed_another_one_is_told_what_it_lacks() {
 fn never_more_than_the_limit_is_admitted_over_a_restart() {
     let mut redis = Redis::start();
     let (_dir, service) = single(&redis);
-    let admit = |times: usize| (0..times).filter(|_| ask(&service, &[("closed", "a", 1)]).is_ok()).count();
+    let admit = |times: usize| {
+        (0..times)
+            .filter(|_| ask(&service, &[("closed", "a", 1)]).is_ok())
+            .count()
+    };
     let mut admitted = admit(20);
     let () = redis.command("SAVE");
     admitted += admit(20);
@@ -183,8 +191,11 @@ fn the_primary_that_sentinels_name_is_told_what_it_lacks() {
     charge_first(&service);
     std::thread::sleep(FORGOTTEN);
     let old = all.primary();
-    let (replicas, primary): (Vec<_>, Vec<_>) =
-        all.members.iter_mut().enumerate().partition(|(index, _)| *index != old);
+    let (replicas, primary): (Vec<_>, Vec<_>) = all
+        .members
+        .iter_mut()
+        .enumerate()
+        .partition(|(index, _)| *index != old);
     let replicas: Vec<&Redis> = replicas.into_iter().map(|(_, member)| &*member).collect();
     let primary = primary.into_iter().next().unwrap().1;
     charge_and_kill(primary, &replicas, || charge_last(&service));
@@ -194,7 +205,11 @@ fn the_primary_that_sentinels_name_is_told_what_it_lacks() {
     let took = named.elapsed();
     println!("the new primary was used {took:?} after a sentinel named it");
     assert!(took < Duration::from_secs(1), "{took:?}");
-    assert_eq!(all.members[new].command::<Option<u8>>(&format!("GET {CONTROL}")), None, "nothing was lost");
+    assert_eq!(
+        all.members[new].command::<Option<u8>>(&format!("GET {CONTROL}")),
+        None,
+        "nothing was lost"
+    );
     assert_recorded_again(&service, true);
     assert_eq!(recoveries(&service), 1);
 }
@@ -234,7 +249,10 @@ fn an_old_primary_that_lives_on_is_not_used() {
     let (old_after, new_after) = (commands(old), commands(new));
     assert!(is_primary(), "the old one was told too soon");
     assert_eq!(old_after, old_before, "the old primary is still used");
-    assert!(new_after[0].1 >= new_before[0].1 + asked, "{new_before:?} {new_after:?}");
+    assert!(
+        new_after[0].1 >= new_before[0].1 + asked,
+        "{new_before:?} {new_after:?}"
+    );
 }
 
 /// A value of the sliding limit whose counter this primary has.
@@ -271,7 +289,11 @@ fn the_new_primary_of_a_shard_is_told_what_it_lacks_and_no_other() {
     let mut owner = 0;
     eventually("a new primary of the shard", WITHIN, || {
         for value in &values[1..] {
-            assert_eq!(remaining(&service, "sliding", value), 13, "another shard was told, too");
+            assert_eq!(
+                remaining(&service, "sliding", value),
+                13,
+                "another shard was told, too"
+            );
             asked += 1;
         }
         owner = cluster.owner_seen_by(&cluster.nodes[1], slot).unwrap_or(0);
@@ -279,7 +301,10 @@ fn the_new_primary_of_a_shard_is_told_what_it_lacks_and_no_other() {
     });
     let named = Instant::now();
     wait_used(&service, "sliding", &values[0]);
-    println!("the shard was used {:?} after it was named, {asked} requests to others", named.elapsed());
+    println!(
+        "the shard was used {:?} after it was named, {asked} requests to others",
+        named.elapsed()
+    );
     assert!(named.elapsed() < Duration::from_secs(1), "{:?}", named.elapsed());
     assert_eq!(owner, replica);
     for value in &values {

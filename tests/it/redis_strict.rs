@@ -37,12 +37,23 @@ fn assert_denied_until(service: &Service, until: Instant) {
             break Instant::now();
         }
         let left = until.saturating_duration_since(Instant::now());
-        assert!(answer.wait(0) <= left.as_secs() + 2, "{} s, but {left:?} are left", answer.wait(0));
+        assert!(
+            answer.wait(0) <= left.as_secs() + 2,
+            "{} s, but {left:?} are left",
+            answer.wait(0)
+        );
         std::thread::sleep(Duration::from_millis(20));
-        assert!(left > Duration::ZERO || until.elapsed() < Duration::from_secs(2), "for ever");
+        assert!(
+            left > Duration::ZERO || until.elapsed() < Duration::from_secs(2),
+            "for ever"
+        );
     };
     // The moment was seen from outside: a little late.
-    assert!(over + Duration::from_millis(700) > until, "{:?} too early", until - over);
+    assert!(
+        over + Duration::from_millis(700) > until,
+        "{:?} too early",
+        until - over
+    );
 }
 
 fn assert_not_denied(service: &Service) {
@@ -80,7 +91,11 @@ fn it_denies_while_redis_is_away_and_a_window_longer_if_it_is_empty_then() {
     assert!((3..=4).contains(&answer.wait(0)), "{}", answer.wait(0));
     assert!(ask_redis(&service, ("trial", "a", 1)).is_ok(), "on trial");
     // The 5 were recorded again.
-    assert_eq!(remaining(&service, "plain", "a"), 95, "charged beside a strict limit");
+    assert_eq!(
+        remaining(&service, "plain", "a"),
+        95,
+        "charged beside a strict limit"
+    );
     assert!(ask_redis(&service, ("plain", "b", 1)).is_ok(), "by itself");
     assert_denied_until(&service, recovered + WINDOW);
     assert_not_denied(&service);

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Context;
@@ -114,7 +114,9 @@ impl Beating {
         if connection.as_ref().is_none_or(|(name, _)| *name != server.name()) {
             *connection = self.connect(link, server).await;
         }
-        let Some((_, connected)) = connection else { return false };
+        let Some((_, connected)) = connection else {
+            return false;
+        };
         match tokio::time::timeout(PATIENCE, self.renew(connected)).await {
             Ok(Ok(())) => {
                 self.refused = false;

@@ -155,13 +155,21 @@ async fn mark(node: &NodeState, context: &Context, link: &Link) {
                 Ok(Err(_)) | Err(_) => continue,
             }
         }
-        let Some(connected_now) = &mut connected else { continue };
-        let marking = node.mark(&mut connected_now.connection, context, |slot| context.serves(node, slot));
+        let Some(connected_now) = &mut connected else {
+            continue;
+        };
+        let marking = node.mark(&mut connected_now.connection, context, |slot| {
+            context.serves(node, slot)
+        });
         match tokio::time::timeout(MARK_WITHIN, marking).await {
             Ok(Ok(())) => {}
             failed => {
                 connected = None;
-                let why = if failed.is_err() { Reason::Timeout } else { Reason::Refused };
+                let why = if failed.is_err() {
+                    Reason::Timeout
+                } else {
+                    Reason::Refused
+                };
                 node.moved(node.breaker.failed(context.clock.now_us(), why));
             }
         }

@@ -88,7 +88,10 @@ impl NodeState {
             let within = WITHIN.min(context.options.connect_timeout / 2);
             match tokio::time::timeout(within, recording).await {
                 Ok(recorded) => recorded.map_err(refused)?,
-                Err(_) => tracing::warn!(node = self.name, "not all recent charges were recorded again in time"),
+                Err(_) => tracing::warn!(
+                    node = self.name,
+                    "not all recent charges were recorded again in time"
+                ),
             }
             let recorded_again = charged.done();
             let now = context.clock.now_us();
@@ -111,8 +114,11 @@ impl NodeState {
 
     /// Whether more is missing than this process can record again.
     async fn what_is_lost(&self, past: &Past, connection: &mut MultiplexedConnection) -> RedisResult<bool> {
-        let Some(marker) = &past.marker else { return Ok(false) };
-        let found: RedisResult<Option<u64>> = redis::cmd("GET").arg(&marker.key).query_async(connection).await;
+        let Some(marker) = &past.marker else {
+            return Ok(false);
+        };
+        let found: RedisResult<Option<u64>> =
+            redis::cmd("GET").arg(&marker.key).query_async(connection).await;
         match found {
             Ok(found) => Ok(found.is_none_or(|at_ms| at_ms + SPAN_US / 1_000 < marker.at_ms)),
             Err(error) if is_lost(&error) => Err(error),

@@ -67,7 +67,12 @@ pub fn ask(service: &Service, all: &[Hits<'_>]) -> Answer {
     let hits = all.iter().map(|(_, _, hits)| *hits).max().unwrap_or(1).max(1);
     let request = json!({"domain": "d", "hitsAddend": hits, "descriptors": descriptors});
     let response = service.ask(&request.to_string());
-    assert!(matches!(response.status, 200 | 429), "{}: {}", response.status, response.body);
+    assert!(
+        matches!(response.status, 200 | 429),
+        "{}: {}",
+        response.status,
+        response.body
+    );
     let body: Value = serde_json::from_str(&response.body).expect("JSON");
     Answer {
         status: response.status,
@@ -79,7 +84,11 @@ pub fn ask(service: &Service, all: &[Hits<'_>]) -> Answer {
 pub fn ask_redis(service: &Service, hits: Hits<'_>) -> Answer {
     let before = service.without_store();
     let answer = ask(service, &[hits]);
-    assert_eq!(service.without_store(), before, "{hits:?} was decided without redis");
+    assert_eq!(
+        service.without_store(),
+        before,
+        "{hits:?} was decided without redis"
+    );
     answer
 }
 
@@ -92,7 +101,9 @@ pub fn remaining(service: &Service, key: &str, value: &str) -> u64 {
 pub fn metric(service: &Service, prefix: &str) -> f64 {
     let page = service.get("/metrics").body;
     let lines = page.lines().filter(|line| line.starts_with(prefix));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
 
 /// How many new primaries it has told what they may lack.

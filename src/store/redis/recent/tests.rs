@@ -241,7 +241,10 @@ fn hits_are_summed_to_a_bound_and_replayed_as_records() {
     );
     let mut call = Call::new();
     call.push(&keys, &charges, Prior::default(), 0).expect("fits");
-    assert_eq!(call.script().hash(Dialect::Flags), Script::batch().hash(Dialect::Flags));
+    assert_eq!(
+        call.script().hash(Dialect::Flags),
+        Script::batch().hash(Dialect::Flags)
+    );
     // What could not be recorded is there the next time.
     recent.put_back(&replayed);
     assert_eq!(recent.replay(START, |_| true), replayed);

@@ -76,7 +76,7 @@ fn serving_does_not_wait_for_it_and_does_not_fail_by_it() {
 
 #[test]
 fn a_cluster_and_a_second_redis_are_examined_too() {
-    let cluster = Cluster::start_with(Setting {
+    let cluster = Cluster::start_with(&Setting {
         replicas: false,
         ..Setting::default()
     });

@@ -176,7 +176,11 @@ fn clusters_of_other_servers() {
         (Kind::Valkey, "Valkey 9.1", "have flags"),
     ] {
         let replicas = false;
-        let cluster = Cluster::start_with(ClusterSetting { kind, replicas });
+        let cluster = Cluster::start_with(&ClusterSetting {
+            kind,
+            replicas,
+            ..ClusterSetting::default()
+        });
         let url = cluster.url();
         let found = Found::in_server(&[("REDIS_TYPE", "cluster"), ("REDIS_URL", &url)]);
         found.is(0, &["coverage", "memory", "replicas"], &[]);

@@ -1,5 +1,6 @@
 //! A primary with replicas, and the sentinels that watch over them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::eventually;
@@ -26,6 +27,8 @@ pub struct Setting {
     pub password: Option<String>,
     /// Of the sentinels, if any.
     pub sentinel_password: Option<String>,
+    /// All of them speak TLS with each other, with the certificates of this folder: see [`Options::with_tls`].
+    pub tls: Option<PathBuf>,
 }
 
 /// One primary, two replicas, three sentinels of which two must agree. A primary counts as down after a second and a half.
@@ -46,7 +49,7 @@ impl Sentinels {
     /// The same with passwords, or of another kind.
     pub fn start_with(setting: &Setting) -> Self {
         let primary = member(setting, None);
-        let port = primary.port();
+        let port = primary.port_of_others();
         let mut members = vec![primary];
         members.extend((0..REPLICAS).map(|_| member(setting, Some(port))));
         for replica in &members[1..] {
@@ -60,7 +63,7 @@ impl Sentinels {
 
     /// What `REDIS_URL` wants: the name and the sentinels.
     pub fn url(&self) -> String {
-        let addresses = self.sentinels.iter().map(Redis::address);
+        let addresses = self.sentinels.iter().map(Redis::address_of_others);
         std::iter::once(NAME.to_owned())
             .chain(addresses)
             .collect::<Vec<_>>()
@@ -83,7 +86,9 @@ impl Sentinels {
     pub fn named_by(&self, sentinel: &Redis) -> Option<usize> {
         let command = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}");
         let (_, port): (String, u16) = sentinel.try_command(&command).ok()?;
-        self.members.iter().position(|member| member.port() == port)
+        self.members
+            .iter()
+            .position(|member| [member.port(), member.port_of_others()].contains(&port))
     }
 
     /// Has a replica made the primary while the old one still lives, as an operator would.
@@ -156,6 +161,9 @@ fn member(setting: &Setting, primary: Option<u16>) -> Redis {
     if let Some(password) = &setting.password {
         options = options.with(&["--requirepass", password, "--masterauth", password]);
     }
+    if let Some(folder) = &setting.tls {
+        options = options.with_tls(folder);
+    }
     if let Some(port) = primary {
         options = options.with(&["--replicaof", "127.0.0.1", &port.to_string()]);
     }
@@ -179,6 +187,9 @@ fn sentinel(setting: &Setting, primary: u16) -> Redis {
     if let Some(password) = &setting.sentinel_password {
         text.push_str(&format!("sentinel sentinel-pass {password}\n"));
         options = options.with(&["--requirepass", password]);
+    }
+    if let Some(folder) = &setting.tls {
+        options = options.with_tls(folder);
     }
     options.sentinel = Some(text);
     options.start()

@@ -111,7 +111,9 @@ async fn look(
         let open = connections.remove(&endpoint);
         async move {
             let asked = tokio::time::timeout(WITHIN, ask(link, &server, open, &endpoint)).await;
-            (endpoint, asked.unwrap_or(Err(ConnectError::Timeout(WITHIN))))
+            let asked = asked.unwrap_or(Err(ConnectError::Timeout(WITHIN)));
+            let asked = asked.map_err(|error| error.at(&endpoint));
+            (endpoint, asked)
         }
     });
     let answers = join_all(asking).await;

@@ -25,6 +25,8 @@ const CALM: Duration = Duration::from_millis(500);
 const TROUBLE: Duration = Duration::from_millis(100);
 /// Rounds in a row that all name an earlier epoch: no sentinels that were cut off, but ones that were set up anew.
 const BEHIND_MAX: u32 = 30;
+/// Rounds in a row without any answer that are worth a line in the log.
+const SILENT: u32 = 3;
 /// A sentinel that takes longer has not answered.
 const WITHIN: Duration = Duration::from_millis(300);
 
@@ -51,7 +53,7 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
     let link = Link::new(&context.options);
     let mut connections: Vec<Option<MultiplexedConnection>> = sentinels.iter().map(|_| None).collect();
     let mut last: Option<Named> = None;
-    let mut behind = 0;
+    let (mut behind, mut silent) = (0, 0);
     loop {
         let questions = connections
             .iter_mut()
@@ -70,7 +72,17 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
         } else {
             0
         };
+        silent = if newest.is_none() {
+            silent + 1
+        } else {
+            say_answered(master, silent)
+        };
         match (&newest, &last) {
+            (None, Some(_)) if silent == SILENT => {
+                for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+                    tracing::error!(master, %error, "no sentinel answers, so a failover would not be seen");
+                }
+            }
             (None, None) => {
                 for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
                     node.state.say(error);
@@ -91,6 +103,14 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
         drop((node, topology));
         tokio::time::sleep(if calm { CALM } else { TROUBLE }).await;
     }
+}
+
+/// Says that sentinels answer again, if it was said that they do not. None is silent then.
+fn say_answered(master: &str, silent: u32) -> u32 {
+    if silent >= SILENT {
+        tracing::info!(master, "sentinels answer again");
+    }
+    0
 }
 
 async fn ask(
@@ -121,6 +141,7 @@ async fn ask(
     tokio::time::timeout(WITHIN, asking)
         .await
         .unwrap_or(Err(ConnectError::Timeout(WITHIN)))
+        .map_err(|error| error.at(format!("sentinel {}", sentinel.name())))
 }
 
 fn read(fields: &HashMap<String, String>, at: Option<(String, u16)>) -> Option<Named> {

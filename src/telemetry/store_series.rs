@@ -1,6 +1,6 @@
 //! Metrics of the shared store.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
@@ -120,7 +120,7 @@ pub struct NodeObserved {
 #[derive(Debug)]
 pub struct RedisSeries {
     /// The nodes that have series, at most [`NODES_MAX`].
-    nodes: Mutex<BTreeSet<String>>,
+    nodes: Mutex<BTreeMap<String, NodeObserved>>,
 }
 
 impl RedisSeries {
@@ -148,29 +148,42 @@ impl RedisSeries {
         self.show_nodes(&it.nodes);
         gauge!(INSTANCES).set(f64::from(it.instances));
     }
+
     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
     fn show_nodes(&self, nodes: &[NodeObserved]) {
         let mut known = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         // A series can't be taken away: of a node that is gone it says that it has nothing.
         for gone in known
-            .iter()
+            .keys()
             .filter(|name| nodes.iter().all(|node| node.name != **name))
         {
             gauge!(CONNECTED, "node" => gone.clone()).set(0.0);
             gauge!(STATE, "node" => gone.clone()).set(0.0);
         }
         for node in nodes {
-            if known.len() >= NODES_MAX && !known.contains(&node.name) {
+            if known.len() >= NODES_MAX && !known.contains_key(&node.name) {
                 continue;
             }
-            known.insert(node.name.clone());
             let name = &node.name;
+            let before = known.insert(name.clone(), node.clone()).unwrap_or_default();
             gauge!(CONNECTED, "node" => name.clone()).set(node.connected as f64);
             gauge!(STATE, "node" => name.clone()).set(f64::from(node.state));
-            for (reason, count) in node.opened.iter().filter(|(_, count)| *count > 0) {
-                counter!(OPENED, "node" => name.clone(), "reason" => *reason).absolute(*count);
+            for (at, (reason, count)) in node
+                .opened
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, count))| *count > 0)
+            {
+                let before = before.opened.get(at).map_or(0, |(_, before)| *before);
+                counter!(OPENED, "node" => name.clone(), "reason" => *reason)
+                    .increment(since(before, *count));
             }
-            counter!(AWAY, "node" => name.clone()).absolute(node.away_s);
+            counter!(AWAY, "node" => name.clone()).increment(since(before.away_s, node.away_s));
         }
     }
+}
+
+/// What was added to a count, which begins anew when a node has left and come back.
+fn since(before: u64, count: u64) -> u64 {
+    if count < before { count } else { count - before }
 }

@@ -61,6 +61,15 @@ impl Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Part(pub u32);
 
+/// How long a request waits for a part of the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// Until then, by this process's clock.
+    pub until: Micros,
+    /// The caller has less time than the store may take: that it was too slow for this one says nothing about it.
+    pub hurried: bool,
+}
+
 /// What a store answers.
 #[derive(Debug)]
 pub struct Decided {
@@ -166,12 +175,12 @@ pub trait Remote: Send + Sync + std::fmt::Debug {
     /// The longest that a request waits for a part, in microseconds.
     fn longest_wait(&self, part: Part) -> Micros;
 
-    /// Asks a part, until `give_up_at` of this process's clock.
+    /// Asks a part, as long as `wait` says.
     fn ask(
         &self,
         part: Part,
         asked: Arc<Asked>,
-        give_up_at: Micros,
+        wait: Wait,
     ) -> impl Future<Output = Result<Decided, StoreError>> + Send;
 
     /// Gives back what an answer of time `at` booked to `which` of the charges, exactly or to the safe side. It is on its way once
@@ -239,22 +248,26 @@ impl<R: Remote> Guarded<R> {
     }
 }
 
-impl<R: Remote> Guarded<R> {
-    /// Until when a request waits for a part, by its own time and the part's.
-    fn give_up_at(&self, batch: &Batch, part: Part) -> Micros {
+impl<R: Remote + 'static> Guarded<R> {
+    /// How long a request waits for a part, by its own time and the part's.
+    fn wait(&self, batch: &Batch, part: Part) -> Wait {
         let most = self.remote.longest_wait(part);
-        batch.now + batch.budget_us.unwrap_or(most).min(most)
+        let budget = batch.budget_us.unwrap_or(most);
+        Wait {
+            until: batch.now + budget.min(most),
+            hurried: budget < most,
+        }
     }
 
     /// Has a batch of one part decided there.
     async fn decide_at(&self, part: Part, batch: &mut Batch) {
-        let give_up_at = self.give_up_at(batch, part);
+        let wait = self.wait(batch, part);
         let asked = Arc::new(Asked {
             keys: std::mem::take(&mut batch.keys),
             charges: std::mem::take(&mut batch.charges),
             prior: batch.prior,
         });
-        let result = self.remote.ask(part, Arc::clone(&asked), give_up_at).await;
+        let result = self.remote.ask(part, Arc::clone(&asked), wait).await;
         let asked = Arc::try_unwrap(asked).unwrap_or_else(|shared| Asked {
             keys: shared.keys.clone(),
             charges: shared.charges.clone(),
@@ -279,18 +292,17 @@ impl<R: Remote> Guarded<R> {
     }
 
     async fn decide_quarantined(&self, quarantine: Quarantine, batch: &mut Batch) {
-        let prior = batch.prior;
-        batch.prior.denied |= quarantine.denies;
+        let prior = quarantine.begin(batch);
         match self.one_part(batch) {
             Some(part) => self.decide_at(part, batch).await,
             None => self.decide_in_parts(batch).await,
         }
         batch.prior = prior;
-        quarantine.mark(batch);
+        quarantine.end(batch);
     }
 }
 
-impl<R: Remote> Store for Guarded<R> {
+impl<R: Remote + 'static> Store for Guarded<R> {
     fn decide<'a>(&'a self, batch: &'a mut Batch) -> Step<'a> {
         if batch.budget_us.is_some_and(|budget| budget < BUDGET_US_MIN) {
             self.decide_without(batch, Reason::Timeout);

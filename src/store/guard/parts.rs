@@ -10,6 +10,7 @@
 //! denied by what will be given back. It errs to the strict side, always:
 //!
 //! - Given back is only what a part has confirmed. What it may have booked without an answer stays until it leaves its window.
+//! - The parts are asked to the end also if the caller goes away, and what they booked for it is given back.
 //! - Shares come last, when all else has allowed the request, so that nothing has to be taken from them again.
 //! - Quota limits deny only all together, so no part denies by its own.
 
@@ -18,8 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::join_all;
 use smallvec::SmallVec;
+use tokio::sync::oneshot;
 
-use super::{Asked, Decided, Guarded, Part, Reason, Remote, StoreError};
+use super::{Asked, Decided, Guarded, Part, Reason, Remote, StoreError, Wait};
 use crate::limiter::{Charge, Micros, Mode, Outcome, Prior, Reading, Verdict};
 use crate::store::{Batch, Keys};
 
@@ -61,6 +63,7 @@ struct Group {
     /// Their places in the batch.
     charges: SmallVec<[usize; 8]>,
     asked: Arc<Asked>,
+    wait: Wait,
 }
 
 impl Group {
@@ -104,6 +107,10 @@ fn groups(batch: &Batch, part: impl Fn(&Charge) -> Part) -> Vec<Group> {
                 part,
                 charges,
                 asked: Arc::new(asked),
+                wait: Wait {
+                    until: 0,
+                    hurried: false,
+                },
             }
         })
         .collect()
@@ -126,62 +133,111 @@ fn denied(group: &mut Group) {
     });
 }
 
-impl<R: Remote> Guarded<R> {
+/// What the parts have answered.
+#[derive(Debug)]
+struct Answers {
+    groups: Vec<Group>,
+    /// One for each group.
+    answers: Vec<Result<Decided, StoreError>>,
+}
+
+impl Answers {
+    /// The groups that have booked something, their charges that a denial takes back, and when that was.
+    fn booked(&self) -> impl Iterator<Item = (&Group, Vec<usize>, Micros)> {
+        self.groups
+            .iter()
+            .zip(&self.answers)
+            .filter_map(|(group, answer)| {
+                let decided = answer.as_ref().ok()?;
+                // A part that denied by itself, or was told that the request is denied, has booked nothing.
+                let which = if decided.outcome.denied {
+                    Vec::new()
+                } else {
+                    group.booked(decided)
+                };
+                (!which.is_empty()).then_some((group, which, decided.now_us))
+            })
+    }
+}
+
+/// Asks all parts, the first before the others if it `leads`.
+async fn ask<R: Remote>(remote: Arc<R>, mut groups: Vec<Group>, leads: bool) -> Answers {
+    let mut answers = Vec::with_capacity(groups.len());
+    let one = |group: &Group| remote.ask(group.part, Arc::clone(&group.asked), group.wait);
+    if leads {
+        answers.push(one(&groups[0]).await);
+        if matches!(&answers[0], Ok(decided) if decided.outcome.denied) {
+            groups[1..].iter_mut().for_each(denied);
+        }
+    }
+    answers.extend(join_all(groups[answers.len()..].iter().map(one)).await);
+    Answers { groups, answers }
+}
+
+impl<R: Remote + 'static> Guarded<R> {
     /// Decides a batch whose counters are in several parts.
     pub(super) async fn decide_in_parts(&self, batch: &mut Batch) {
         let mut groups = groups(batch, |charge| {
             self.remote.part(batch.keys.get(charge.counter), &charge.limit)
         });
-        let unknown = Verdict {
-            over: true,
-            ..Verdict::default()
-        };
-        batch.verdicts.clear();
-        batch.verdicts.resize(batch.charges.len(), unknown);
         let now = batch.now;
         let leader = (0..groups.len()).max_by_key(|at| self.denials.at(&groups[*at].asked));
         let leader = leader.filter(|at| self.denials.at(&groups[*at].asked) + LATELY_US > now);
         if let Some(at) = leader {
             groups.swap(0, at);
         }
-        let mut answers: Vec<Result<Decided, StoreError>> = Vec::with_capacity(groups.len());
-        if leader.is_some() {
-            answers.push(self.ask_group(batch, &groups[0]).await);
-            if matches!(&answers[0], Ok(decided) if decided.outcome.denied) {
-                groups[1..].iter_mut().for_each(denied);
-            }
+        for group in &mut groups {
+            group.wait = self.wait(batch, group.part);
         }
-        let asking = groups[answers.len()..]
-            .iter()
-            .map(|group| self.ask_group(batch, group));
-        answers.extend(join_all(asking).await);
-        for (group, answer) in groups.iter().zip(&answers) {
+        let Some(answers) = self.ask_to_the_end(groups, leader.is_some()).await else {
+            return;
+        };
+        let unknown = Verdict {
+            over: true,
+            ..Verdict::default()
+        };
+        batch.verdicts.clear();
+        batch.verdicts.resize(batch.charges.len(), unknown);
+        for (group, answer) in answers.groups.iter().zip(&answers.answers) {
             if let Ok(decided) = answer {
                 for (at, verdict) in group.charges.iter().zip(&decided.verdicts) {
                     batch.verdicts[*at] = *verdict;
                 }
-                if decided.outcome.denied {
+                // One that was told so denied nothing by itself.
+                if decided.outcome.denied && !group.asked.prior.denied {
                     self.denials.note(&group.asked, now);
                 }
             }
         }
-        self.decide_rest(batch, &groups, &answers);
+        self.decide_rest(batch, &answers);
         batch.outcome = Outcome::of(&batch.charges, &batch.verdicts, batch.prior);
         if batch.outcome.denied {
-            self.give_back(batch, &groups, &answers).await;
+            self.give_back(batch, &answers).await;
         }
     }
 
-    async fn ask_group(&self, batch: &Batch, group: &Group) -> Result<Decided, StoreError> {
-        let give_up_at = self.give_up_at(batch, group.part);
-        self.remote
-            .ask(group.part, Arc::clone(&group.asked), give_up_at)
-            .await
+    /// Asks in a task of its own: if the caller goes away in between, what was booked for it is given back. `None` if the process
+    /// ends.
+    async fn ask_to_the_end(&self, groups: Vec<Group>, leads: bool) -> Option<Answers> {
+        let (deliver, delivered) = oneshot::channel();
+        let remote = Arc::clone(&self.remote);
+        tokio::spawn(async move {
+            let answers = ask(Arc::clone(&remote), groups, leads).await;
+            if let Err(unwanted) = deliver.send(answers) {
+                let giving = unwanted.booked().map(|(group, which, at)| {
+                    let asked = Arc::clone(&group.asked);
+                    remote.give_back(group.part, asked, which, at, group.wait.until)
+                });
+                join_all(giving).await;
+            }
+        });
+        delivered.await.ok()
     }
 
     /// Has what nobody answered decided by shares, as one.
-    fn decide_rest(&self, batch: &mut Batch, groups: &[Group], answers: &[Result<Decided, StoreError>]) {
-        let unanswered = groups.iter().zip(answers).filter_map(|(group, answer)| {
+    fn decide_rest(&self, batch: &mut Batch, answers: &Answers) {
+        let all = answers.groups.iter().zip(&answers.answers);
+        let unanswered = all.filter_map(|(group, answer)| {
             let error = answer.as_ref().err()?;
             Some((group, error))
         });
@@ -227,29 +283,19 @@ impl<R: Remote> Guarded<R> {
     }
 
     /// Gives back what was confirmed as booked, and shows the counters without it.
-    async fn give_back(&self, batch: &mut Batch, groups: &[Group], answers: &[Result<Decided, StoreError>]) {
+    async fn give_back(&self, batch: &mut Batch, answers: &Answers) {
         let now = self.clock.now_us();
-        let mut giving = Vec::new();
-        for (group, answer) in groups.iter().zip(answers) {
-            let Ok(decided) = answer else { continue };
-            // A part that denied by itself, or was told that the request is denied, has booked nothing.
-            if decided.outcome.denied {
-                continue;
-            }
-            let which = group.booked(decided);
-            if which.is_empty() {
-                continue;
-            }
-            let wait_until = self.give_up_at(batch, group.part).max(now + GIVE_BACK_US);
-            giving.push(async move {
-                let asked = Arc::clone(&group.asked);
-                let given = self
-                    .remote
-                    .give_back(group.part, asked, which.clone(), decided.now_us, wait_until)
-                    .await;
-                (group, which, given)
-            });
-        }
+        // A little longer than for the answer, if the caller has the time.
+        let latest = batch.budget_us.map_or(Micros::MAX, |budget| batch.now + budget);
+        let giving = answers.booked().map(|(group, which, at)| async move {
+            let wait_until = group.wait.until.max(now + GIVE_BACK_US).min(latest);
+            let asked = Arc::clone(&group.asked);
+            let given = self
+                .remote
+                .give_back(group.part, asked, which.clone(), at, wait_until)
+                .await;
+            (group, which, given)
+        });
         for (group, which, given) in join_all(giving).await {
             for (place, index) in which.iter().enumerate() {
                 let at = group.charges[*index];

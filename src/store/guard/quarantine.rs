@@ -3,16 +3,22 @@
 use smallvec::SmallVec;
 
 use super::Remote;
-use crate::limiter::{Micros, Mode, OnStoreError, Outcome};
+use crate::limiter::{Micros, Mode, OnStoreError, Outcome, Prior};
 use crate::store::Batch;
 
 /// The charges of a request on strict limits whose part has lost its data less than a window ago.
 #[derive(Debug)]
-pub(super) struct Quarantine {
-    /// Each charge's place in the batch, and how long it still lasts.
-    charges: SmallVec<[(usize, Micros); 4]>,
-    /// Whether one of them denies the request.
-    pub denies: bool,
+pub(super) struct Quarantine(SmallVec<[Held; 4]>);
+
+/// One of them.
+#[derive(Debug)]
+struct Held {
+    /// Its place in the batch.
+    at: usize,
+    /// How long it still lasts.
+    left: Micros,
+    /// It is of a quota limit that is not on trial.
+    quota: bool,
 }
 
 impl Quarantine {
@@ -21,10 +27,7 @@ impl Quarantine {
         if !batch.on_store_error.contains(&OnStoreError::Strict) {
             return None;
         }
-        let mut it = Self {
-            charges: SmallVec::new(),
-            denies: false,
-        };
+        let mut held = SmallVec::new();
         for (at, charge) in batch.charges.iter().enumerate() {
             if batch.on_store_error(at) != OnStoreError::Strict || charge.mode == Mode::Refund {
                 continue;
@@ -34,21 +37,46 @@ impl Quarantine {
                 .emptied_at(part)
                 .map_or(0, |emptied| emptied.saturating_add(charge.limit.window_us()));
             if until > batch.now {
-                it.charges.push((at, until - batch.now));
-                it.denies |= !charge.shadow && !charge.quota;
+                held.push(Held {
+                    at,
+                    left: until - batch.now,
+                    quota: charge.quota && !charge.shadow,
+                });
             }
         }
-        (!it.charges.is_empty()).then_some(it)
+        (!held.is_empty()).then_some(Self(held))
     }
 
-    /// Marks these charges as over in a decided batch, whose `prior` is the request's own.
-    pub fn mark(&self, batch: &mut Batch) {
-        for (at, left) in &self.charges {
-            if let Some(verdict) = batch.verdicts.get_mut(*at) {
+    /// Prepares a batch to be decided with these limits as over, so that the others are charged only if the request is allowed for
+    /// all that. Returns the request's own `prior`.
+    pub fn begin(&self, batch: &mut Batch) -> Prior {
+        let prior = batch.prior;
+        for held in &self.0 {
+            let charge = &mut batch.charges[held.at];
+            if held.quota {
+                // Decided already, as if by another part; what its counter says changes nothing.
+                (charge.quota, charge.shadow) = (false, true);
+                batch.prior.quota_limits += 1;
+                batch.prior.quota_over += 1;
+            } else if !charge.quota && !charge.shadow {
+                batch.prior.denied = true;
+            }
+        }
+        prior
+    }
+
+    /// Marks these charges as over in a decided batch, whose `prior` is the request's own again.
+    pub fn end(&self, batch: &mut Batch) {
+        for held in &self.0 {
+            if held.quota {
+                let charge = &mut batch.charges[held.at];
+                (charge.quota, charge.shadow) = (true, false);
+            }
+            if let Some(verdict) = batch.verdicts.get_mut(held.at) {
                 verdict.show_unbooked();
                 verdict.over = true;
                 verdict.remaining = 0;
-                verdict.wait_us = verdict.wait_us.max(*left);
+                verdict.wait_us = verdict.wait_us.max(held.left);
             }
         }
         batch.outcome = Outcome::of(&batch.charges, &batch.verdicts, batch.prior);

@@ -18,7 +18,8 @@ use super::connect_error::ConnectError;
 use super::link::{Connected, Link, is_elsewhere};
 use super::node::{NodeState, Place, lock};
 use super::script::Script;
-use super::slot::{key_in, slot_of};
+use super::slot::slot_of;
+use crate::limiter::Micros;
 use crate::store::guard::{Probe, Reason};
 
 /// The marker is renewed this often.
@@ -29,6 +30,8 @@ const MARK_WITHIN: Duration = Duration::from_millis(500);
 const PROBES_MAX: usize = 4;
 /// A probe that has no answer by then has failed, though it may still come.
 const PROBE_WITHIN: Duration = Duration::from_millis(150);
+/// A probe that succeeded longer ago does not count any more.
+const LATE_US: Micros = 200_000;
 /// So many keys are tried if their slots are on the way to another node.
 pub(super) const MOVING_MAX: usize = 4;
 /// A probe's key lives for so many milliseconds.
@@ -51,16 +54,20 @@ pub(super) async fn keep(node: Arc<NodeState>, context: Arc<Context>) {
 async fn probe(node: &NodeState, context: &Context, link: &Link) {
     let mut probes = FuturesUnordered::new();
     let mut place = node.place.subscribe();
+    // When a probe succeeded that came too late for its ticket.
+    let mut late: Option<Micros> = None;
     loop {
         if place.has_changed().unwrap_or(false) {
             // Somewhere else now: what waits there says nothing.
             place.mark_unchanged();
             probes.clear();
+            late = None;
         }
         let troubled = node.troubled.notified();
         let ticket = match node.breaker.probe_due(context.clock.now_us()) {
             Probe::NotNeeded => {
                 probes.clear();
+                late = None;
                 // Looks again by itself, too: a notice can come between the two lines above.
                 let _ = tokio::time::timeout(MARK, troubled).await;
                 continue;
@@ -68,7 +75,8 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
             Probe::In(pause) => {
                 tokio::select! {
                     Some(Ok(())) = probes.next(), if !probes.is_empty() => {
-                        // Too late to count, but a good sign: the next one comes soon.
+                        // To connect took long, but the write did not. It counts for the next ticket, which is due soon.
+                        late = Some(context.clock.now_us());
                         node.breaker.trip(context.clock.now_us(), Reason::Timeout);
                     }
                     Ok(()) = place.changed() => {
@@ -81,6 +89,13 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
             }
             Probe::Now(ticket) => ticket,
         };
+        let now = context.clock.now_us();
+        if late.take().is_some_and(|late| now - late < LATE_US) {
+            let closed = node.breaker.probe_succeeded(now, ticket);
+            node.is_back();
+            node.moved(closed);
+            continue;
+        }
         if probes.len() < PROBES_MAX {
             probes.push(try_to_write(node, context, link));
         }
@@ -138,10 +153,8 @@ async fn connect(node: &NodeState, context: &Context, link: &Link) -> Result<Con
 
 /// Writes a key, and runs a script that has nothing to do: a user may be allowed the one and not the other.
 async fn write(mut connected: Connected, node: &NodeState, context: &Context) -> RedisResult<()> {
-    let name = format!("probe:{}", context.process);
     let mut moving = Vec::new();
-    let wanted = |slot: u16, moving: &[u16]| context.serves(node, slot) && !moving.contains(&slot);
-    while let Some(key) = key_in(&context.options.prefix, &name, |slot| wanted(slot, &moving)) {
+    while let Some(key) = context.key_on(node, "probe", &moving) {
         let mut commands = Pipeline::new();
         commands.cmd("SET").arg(&key).arg(1).arg("PX").arg(PROBE_TTL_MS);
         let mut nothing = Cmd::new();
@@ -177,7 +190,6 @@ async fn mark(node: &NodeState, context: &Context, link: &Link) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        lock(&node.recent).forget(context.clock.now_us());
         // A primary that was replaced may live on, and would still take what is written.
         let is_moved = place.has_changed().unwrap_or(true);
         place.mark_unchanged();
@@ -197,11 +209,10 @@ async fn mark(node: &NodeState, context: &Context, link: &Link) {
         let Some(connected_now) = &mut connected else {
             continue;
         };
-        let marking = node.mark(&mut connected_now.connection, context, |slot| {
-            context.serves(node, slot)
-        });
+        let marking = node.mark(&mut connected_now.connection, context);
         match tokio::time::timeout(MARK_WITHIN, marking).await {
-            Ok(Ok(())) => {}
+            // What it has had for so long its successors have as well. While it is away nothing is forgotten, however long that is.
+            Ok(Ok(())) => lock(&node.recent).forget(context.clock.now_us()),
             failed => {
                 connected = None;
                 let why = if failed.is_err() {

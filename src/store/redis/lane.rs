@@ -95,6 +95,13 @@ impl Job {
         given_up || now >= self.give_up_at
     }
 
+    /// A number that is the same for the same first key.
+    pub fn spread(&self) -> usize {
+        match &self.work {
+            Work::Charge { asked, .. } | Work::GiveBack { asked, .. } => asked.spread(),
+        }
+    }
+
     /// How many charges it adds to a call.
     fn charges(&self) -> usize {
         match &self.work {
@@ -139,14 +146,16 @@ impl Lane {
         let mut up = self.node.up.subscribe();
         // At the start requests wait for the connection, each for its own time: a share next to a store that is just not connected
         // yet would admit too much. Later a lost store is known to be lost.
-        let mut first = Some(self.connect(&link, &mut place).await);
+        let mut first = true;
         loop {
-            let connected = match first.take() {
-                Some(connected) => connected,
-                None => match meanwhile_refusing(&mut jobs, self.connect(&link, &mut place)).await {
+            let attempt = self.attempt(&link, &mut place, &mut up);
+            let connected = if std::mem::take(&mut first) {
+                attempt.await
+            } else {
+                match meanwhile_refusing(&mut jobs, attempt).await {
                     Some(connected) => connected,
                     None => return,
-                },
+                }
             };
             match connected {
                 Ok(connected) => {
@@ -172,7 +181,6 @@ impl Lane {
                     self.context.stats.add(|stats| &stats.disconnects, 1);
                 }
             }
-            up.mark_unchanged();
             let wake = async {
                 tokio::select! {
                     _ = up.changed() => {}
@@ -201,6 +209,28 @@ impl Lane {
         };
         self.node.connected.fetch_sub(1, Ordering::Relaxed);
         end
+    }
+
+    /// Connects, anew if the node is somewhere else meanwhile, or was found to be back: an attempt that began before may wait for
+    /// what never comes.
+    async fn attempt(
+        &self,
+        link: &Link,
+        place: &mut watch::Receiver<Place>,
+        up: &mut watch::Receiver<u64>,
+    ) -> Result<Connected, ConnectError> {
+        loop {
+            up.mark_unchanged();
+            let mut moved = place.clone();
+            moved.mark_unchanged();
+            let is_known = !matches!(*moved.borrow(), Place::Unknown);
+            tokio::select! {
+                biased;
+                connected = self.connect(link, place) => return connected,
+                Ok(()) = up.changed() => {}
+                Ok(()) = moved.changed(), if is_known => {}
+            }
+        }
     }
 
     /// A connection that may be used: its server is a primary, and lacks nothing that this process knows of.
@@ -256,6 +286,8 @@ impl Lane {
     async fn sign_of_life(self, mut connected: Connected) -> After {
         let seeing = link::see_time(&mut connected.connection, &self.node.time, &self.context.clock);
         match tokio::time::timeout(self.patience(), seeing).await {
+            // Of an earlier server: it lives on, but is not the node any more.
+            _ if connected.epoch != self.node.epoch() => After::Lost,
             Ok(Ok(())) => After::Good,
             // A server that is busy or loads its data has answered.
             Ok(Err(error)) if !is_lost(&error) => After::Good,

@@ -50,7 +50,7 @@ use self::node::{Node, NodeState};
 pub use self::pair::Pair;
 use self::slot::slot_of;
 use self::topology::Topology;
-use super::guard::{Asked, BreakerState, Decided, Instances, Part, Remote, StoreError};
+use super::guard::{Asked, BreakerState, Decided, Instances, Part, Remote, StoreError, Wait};
 use crate::clock::Clock;
 use crate::limiter::{Limit, Micros, Reading};
 
@@ -139,11 +139,11 @@ struct Context {
 }
 
 impl Context {
-    /// Whether a node serves a slot.
-    fn serves(&self, node: &NodeState, slot: u16) -> bool {
-        self.topology
-            .upgrade()
-            .is_some_and(|topology| topology.serves(node, slot))
+    /// A key of this process that a node serves, in none of the slots that are to be `avoided`; `None` if it serves no other.
+    fn key_on(&self, node: &NodeState, what: &str, avoided: &[u16]) -> Option<String> {
+        let name = format!("{what}:{}", self.process);
+        let topology = self.topology.upgrade()?;
+        topology.key_on(node, &self.options.prefix, &name, avoided)
     }
 }
 
@@ -287,10 +287,10 @@ impl Remote for RedisStore {
         u64::try_from(self.context.options.op_timeout.as_micros()).unwrap_or(u64::MAX)
     }
 
-    async fn ask(&self, part: Part, asked: Arc<Asked>, give_up_at: Micros) -> Result<Decided, StoreError> {
+    async fn ask(&self, part: Part, asked: Arc<Asked>, wait: Wait) -> Result<Decided, StoreError> {
         let slot = slot(part);
-        let budget = self.budget(give_up_at);
-        let node = self.node(slot, budget).await.ok_or(StoreError::Disconnected)?;
+        let node = self.node(slot, self.budget(wait.until)).await;
+        let node = node.ok_or(StoreError::Disconnected)?;
         let breaker = &node.state.breaker;
         if !breaker.admits() {
             return Err(StoreError::Open);
@@ -301,26 +301,25 @@ impl Remote for RedisStore {
         let (reply, decided) = oneshot::channel();
         let job = Job {
             slot,
-            give_up_at,
+            give_up_at: wait.until,
             way: Way::Straight,
             work: Work::Charge { asked, reply },
         };
         let result = match lane.try_send(job) {
             Err(_) => Err(StoreError::Busy),
-            Ok(()) => match tokio::time::timeout(budget, decided).await {
+            Ok(()) => match tokio::time::timeout(self.budget(wait.until), decided).await {
                 Ok(Ok(decided)) => decided,
                 Ok(Err(_)) => Err(StoreError::Disconnected),
                 Err(_) => Err(StoreError::Timeout),
             },
         };
-        let hurried = budget < self.context.options.op_timeout;
         match &result {
             Ok(_) | Err(StoreError::Key) => breaker.succeeded(self.context.clock.now_us()),
             // These say nothing about the store: the request, a lane that has said it itself, a slot on its way, or a caller that
             // waited for less.
             Err(StoreError::Unfit(_) | StoreError::Disconnected | StoreError::Open) => {}
             Err(StoreError::Moving) if self.context.options.is_cluster() => {}
-            Err(StoreError::Timeout) if hurried => {}
+            Err(StoreError::Timeout) if wait.hurried => {}
             Err(error) => node
                 .state
                 .moved(breaker.failed(self.context.clock.now_us(), error.into())),

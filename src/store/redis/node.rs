@@ -1,6 +1,6 @@
 //! One primary: what all threads know of it, and their lanes to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub(super) struct NodeState {
     /// Who it was so far. Locked while a new primary is told what it may lack.
     pub past: tokio::sync::Mutex<Past>,
     pub recent: Mutex<Recent>,
+    /// The tag of a slot that it serves, plus 1; 0 if none was looked for.
+    tag: AtomicU32,
     /// Raised whenever it has become another server. What an earlier one still answers is of no use: it may not be known to the
     /// present one, and comes too late to be recorded there again.
     epoch: AtomicU64,
@@ -88,6 +90,7 @@ impl Node {
                 troubled: Notify::new(),
                 past: tokio::sync::Mutex::new(past),
                 recent: Mutex::default(),
+                tag: AtomicU32::new(0),
                 epoch: AtomicU64::new(0),
                 emptied_at: AtomicU64::new(0),
                 reported: Mutex::default(),
@@ -151,10 +154,12 @@ impl NodeState {
         }
     }
 
-    /// Notes that there is no connection, and why.
+    /// Notes that a lane could not connect, and why. One that others can use is not away.
     pub fn can_not_connect(&self, error: &ConnectError, now: Micros) {
         self.say(error);
-        self.moved(self.breaker.trip(now, Reason::Disconnected));
+        if self.connected.load(Ordering::Relaxed) == 0 && self.breaker.admits() {
+            self.moved(self.breaker.trip(now, Reason::Disconnected));
+        }
     }
 
     /// Says why there is no connection, each reason once for each outage and not for each attempt.
@@ -198,6 +203,16 @@ impl NodeState {
                 .is_ok()
     }
 
+    /// The tag of a slot that it served when one was looked for.
+    pub fn tag(&self) -> Option<u32> {
+        self.tag.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Remembers a tag.
+    pub fn set_tag(&self, tag: u32) {
+        self.tag.store(tag + 1, Ordering::Relaxed);
+    }
+
     /// The present server's number. To be compared under the lock of `recent`.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Relaxed)
@@ -211,9 +226,9 @@ impl NodeState {
         recent.replay(now, wanted)
     }
 
-    /// Notes that it has lost its data.
-    pub fn emptied(&self, now: Micros) {
-        self.emptied_at.store(now, Ordering::Relaxed);
+    /// Notes that it has lost data, or has taken over what had lost some then.
+    pub fn emptied(&self, at: Micros) {
+        self.emptied_at.fetch_max(at, Ordering::Relaxed);
     }
 
     /// When it was found to have lost its data, if that was seen.

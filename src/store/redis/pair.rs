@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::RedisStore;
 use crate::limiter::{Limit, Micros, Reading};
-use crate::store::guard::{Asked, Decided, Part, Remote, StoreError};
+use crate::store::guard::{Asked, Decided, Part, Remote, StoreError, Wait};
 
 /// The window of limits that the second one takes, in microseconds. The unit that a file wrote is not in a key, so it can't decide.
 const SECOND_US: Micros = 1_000_000;
@@ -72,9 +72,9 @@ impl Remote for Pair {
         store.longest_wait(part)
     }
 
-    async fn ask(&self, part: Part, asked: Arc<Asked>, give_up_at: Micros) -> Result<Decided, StoreError> {
+    async fn ask(&self, part: Part, asked: Arc<Asked>, wait: Wait) -> Result<Decided, StoreError> {
         let (store, part) = self.of(part);
-        store.ask(part, asked, give_up_at).await
+        store.ask(part, asked, wait).await
     }
 
     async fn give_back(

@@ -19,7 +19,7 @@ use crate::limiter::{Algorithm, Charge, Limit, Micros, Mode};
 use crate::store::Keys;
 
 /// How long before the latest confirmation a charge may be confirmed to be kept: more than the lag of a replica that is well.
-pub const SPAN_US: Micros = 2_000_000;
+pub const SPAN_US: Micros = 3_500_000;
 /// An idle node's charges are forgotten after this time.
 const IDLE_US: Micros = 10_000_000;
 /// The most memory for one node, reserved memory included.

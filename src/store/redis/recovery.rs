@@ -24,13 +24,16 @@ use super::link::{Connected, is_elsewhere, see_time};
 use super::node::{NodeState, lock};
 use super::recent::{Recent, Replayed, SPAN_US};
 use super::script::Script;
-use super::slot::{key_in, slot_of};
+use super::slot::slot_of;
 use crate::limiter::{Micros, Prior};
 
+/// A marker that is older by this has lost more than is recorded again: the last one was written up to a second, and with its
+/// bounds half a second more, before the last charge.
+const LOST_MS: u64 = SPAN_US / 1_000 - 1_500;
 /// A marker outlives an outage of this length, in milliseconds.
 const MARKER_TTL_MS: u64 = 3_600_000;
-/// Commands sent at once while charges are recorded again.
-const AT_ONCE: usize = 32;
+/// Charges that are recorded again at once: a few milliseconds of Redis.
+const AT_ONCE: usize = 512;
 /// The longest time for that; what is not recorded by then is left out, and said.
 const WITHIN: Duration = Duration::from_secs(1);
 
@@ -86,23 +89,22 @@ impl NodeState {
             let refused = |error: RedisError| ConnectError::of(&error);
             let mut connection = connected.connection.clone();
             let lost = self.what_is_lost(&past, &mut connection).await.map_err(refused)?;
-            // Another server has another clock.
+            let whole = lock(&self.recent).is_whole();
+            let mut charged = Charged::take(self, context.clock.now_us());
+            // Another server has another clock. What the earlier one still answers is not heard any more.
             self.time.forget();
             see_time(&mut connection, &self.time, &context.clock)
                 .await
                 .map_err(refused)?;
-            let charged = Charged::take(self, context.clock.now_us());
-            let recording = self.record(&charged.hits, connected.clone(), context);
+            let recording = self.record(&mut charged, connected.clone(), context);
             // Before the time to connect is over: what does not come to an end must not be begun again and again.
             let within = WITHIN.min(context.options.connect_timeout / 2);
-            match tokio::time::timeout(within, recording).await {
-                Ok(recorded) => recorded.map_err(refused)?,
-                Err(_) => tracing::warn!(
-                    node = self.name,
-                    "not all recent charges were recorded again in time"
-                ),
-            }
-            let recorded_again = charged.done();
+            let in_time = match tokio::time::timeout(within, recording).await {
+                Ok(recorded) => recorded.map_err(refused).map(|()| true)?,
+                Err(_) => false,
+            };
+            let (recorded_again, left_out) = charged.done();
+            let lost = lost || !whole || !in_time;
             let now = context.clock.now_us();
             if lost {
                 self.emptied(now);
@@ -113,6 +115,7 @@ impl NodeState {
                 %identity,
                 lost,
                 recorded_again,
+                left_out,
                 "a new primary, or one that was restarted"
             );
             past.heir = false;
@@ -131,7 +134,7 @@ impl NodeState {
         let found: RedisResult<Option<u64>> =
             redis::cmd("GET").arg(&marker.key).query_async(connection).await;
         match found {
-            Ok(found) => Ok(found.is_none_or(|at_ms| at_ms + SPAN_US / 1_000 < marker.at_ms)),
+            Ok(found) => Ok(found.is_none_or(|at_ms| at_ms + LOST_MS < marker.at_ms)),
             // Its slot has moved, it holds something else, or we may not read it: nothing follows.
             Err(error) if is_elsewhere(&error) || matches!(error.code(), Some("WRONGTYPE" | "NOPERM")) => {
                 Ok(false)
@@ -140,30 +143,13 @@ impl NodeState {
         }
     }
 
-    /// Renews the marker. `serves` says which slots are this node's.
-    pub async fn mark(
-        &self,
-        connection: &mut MultiplexedConnection,
-        context: &Context,
-        serves: impl Fn(u16) -> bool,
-    ) -> RedisResult<()> {
+    /// Renews the marker.
+    pub async fn mark(&self, connection: &mut MultiplexedConnection, context: &Context) -> RedisResult<()> {
         let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
         let at_ms = seconds * 1_000 + micros / 1_000;
-        let known = self.past.lock().await.marker.clone().map(|marker| marker.key);
         let mut moving: Vec<u16> = Vec::new();
-        let wanted = |slot: u16, moving: &[u16]| serves(slot) && !moving.contains(&slot);
-        loop {
-            let key = match known.clone().filter(|key| wanted(slot_of(key), &moving)) {
-                Some(key) => key,
-                None => {
-                    let name = format!("seen:{}", context.process);
-                    match key_in(&context.options.prefix, &name, |slot| wanted(slot, &moving)) {
-                        Some(key) => key,
-                        // It serves nothing, so nothing can be lost here.
-                        None => return Ok(()),
-                    }
-                }
-            };
+        // Without a slot nothing can be lost here.
+        while let Some(key) = context.key_on(self, "seen", &moving) {
             let mut command = redis::cmd("SET");
             command.arg(&key).arg(at_ms).arg("PX").arg(MARKER_TTL_MS);
             let written: RedisResult<()> = command.query_async(connection).await;
@@ -176,29 +162,32 @@ impl NodeState {
                 written => {
                     written?;
                     self.past.lock().await.marker = Some(Marker { key, at_ms });
-                    return Ok(());
+                    break;
                 }
             }
         }
+        Ok(())
     }
 
-    /// Records charges in calls of one slot each.
+    /// Records charges, in calls of one slot each. What is confirmed is taken out, so that no further attempt records it twice.
     async fn record(
         &self,
-        charged: &[Replayed],
+        charged: &mut Charged<'_>,
         mut connected: Connected,
         context: &Context,
     ) -> RedisResult<()> {
-        for some in calls(charged, context.options.is_cluster()).chunks(AT_ONCE) {
+        while !charged.hits.is_empty() {
+            let some = charged.hits.len().min(AT_ONCE);
+            let calls = calls(&charged.hits[..some], context.options.is_cluster());
             let mut commands = Pipeline::new();
-            for call in some {
+            for call in &calls {
                 let mut command = Cmd::new();
                 call.write_to(Script::batch(), connected.dialect, &mut command);
                 commands.add_command(command);
             }
             let connection = &mut connected.connection;
-            let answers = connection.send_packed_commands(&commands, 0, some.len()).await?;
-            for (call, answer) in some.iter().zip(answers) {
+            let answers = connection.send_packed_commands(&commands, 0, calls.len()).await?;
+            for (call, answer) in calls.iter().zip(answers) {
                 if let Value::ServerError(error) = answer {
                     let error = RedisError::from(error);
                     // A slot that is another node's by now, or soon: that one has its data.
@@ -212,6 +201,8 @@ impl NodeState {
                     lock(&self.recent).note(context.clock.now_us(), call, &reply);
                 }
             }
+            charged.hits.drain(..some);
+            charged.recorded += some;
         }
         Ok(())
     }
@@ -221,7 +212,9 @@ impl NodeState {
 /// connection.
 struct Charged<'a> {
     recent: &'a Mutex<Recent>,
+    /// Those that are left.
     hits: Vec<Replayed>,
+    recorded: usize,
 }
 
 impl<'a> Charged<'a> {
@@ -229,12 +222,13 @@ impl<'a> Charged<'a> {
         Self {
             recent: &node.recent,
             hits: node.hand_over(now, |_| true),
+            recorded: 0,
         }
     }
 
-    /// How many there were.
-    fn done(mut self) -> usize {
-        std::mem::take(&mut self.hits).len()
+    /// How many were recorded, and how many are given up.
+    fn done(mut self) -> (usize, usize) {
+        (self.recorded, std::mem::take(&mut self.hits).len())
     }
 }
 

@@ -118,6 +118,26 @@ impl SlotMap {
         (place != NOBODY).then_some(usize::from(place))
     }
 
+    /// Whether every slot has the same primary in both.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let of = |map: &Self, place: u16| {
+            map.primaries
+                .get(usize::from(place))
+                .map(|(primary, _)| primary.clone())
+        };
+        if self.primaries == other.primaries && self.owners == other.owners {
+            return true;
+        }
+        // Places differ from node to node: compared are pairs of places, of which there are few.
+        let mut same: BTreeMap<(u16, u16), bool> = BTreeMap::new();
+        self.owners.iter().zip(&other.owners).all(|(a, b)| {
+            *same
+                .entry((*a, *b))
+                .or_insert_with(|| of(self, *a) == of(other, *b))
+        })
+    }
+
     /// How many slots somebody serves.
     #[must_use]
     pub fn covered(&self) -> usize {

@@ -22,7 +22,7 @@ use super::lane::{Job, Lane, Way};
 use super::node::{Lanes, Node, NodeState, Place, lock};
 use super::recovery::Past;
 use super::server::Server;
-use super::slot::slot_of;
+use super::slot::{slot_of, tag_in};
 use super::slot_map::{Endpoint, SlotMap};
 use super::{Context, RedisOptions};
 use crate::store::guard::StoreError;
@@ -154,21 +154,35 @@ impl Topology {
         }
     }
 
-    /// Whether a node serves a slot.
-    pub fn serves(&self, node: &NodeState, slot: u16) -> bool {
-        match &**self.nodes.load() {
-            Nodes::One(_) => true,
-            Nodes::Many { map, nodes } => map
-                .owner(slot)
-                .and_then(|place| nodes.get(place))
-                .is_some_and(|(_, owner)| std::ptr::eq(&raw const *owner.state, node)),
+    /// A key `<prefix>{<n>}<name>` that a node serves, in none of the slots that are to be `avoided`; `None` if it serves no other.
+    pub fn key_on(&self, node: &NodeState, prefix: &str, name: &str, avoided: &[u16]) -> Option<String> {
+        let key = |tag: u32| format!("{prefix}{{{tag}}}{name}");
+        let Nodes::Many { map, nodes } = &**self.nodes.load() else {
+            return Some(key(0));
+        };
+        let place = nodes
+            .iter()
+            .position(|(_, known)| std::ptr::eq(&raw const *known.state, node))?;
+        let is_served = |slot: u16| map.owner(slot) == Some(place) && !avoided.contains(&slot);
+        // To look for one takes long where there are few.
+        if let Some(tag) = node.tag().filter(|tag| is_served(slot_of(&tag.to_string()))) {
+            return Some(key(tag));
         }
+        if !(0..16_384).any(is_served) {
+            return None;
+        }
+        let tag = tag_in(is_served)?;
+        node.set_tag(tag);
+        Some(key(tag))
     }
 
     /// Sends a lane's jobs on to where its node says they belong, unless it is their `last` try. A slot that has moved is known to
     /// have from now on.
     pub fn redirect(&self, lane: &Lane, jobs: Vec<Job>, to: &str, way: Way, last: bool) {
-        self.look.notify_one();
+        // A slot that is on its way changes no map yet.
+        if way != Way::Asking {
+            self.look.notify_one();
+        }
         lane.context.stats.add(|stats| &stats.redirections, jobs.len());
         let target = jobs.first().and_then(|job| self.target(lane, to, job.slot, way));
         let Some(target) = target.filter(|_| !last) else {
@@ -176,7 +190,7 @@ impl Topology {
             return;
         };
         for job in jobs {
-            let Some(lane) = target.lane(lane.thread, || 0) else {
+            let Some(lane) = target.lane(lane.thread, || job.spread()) else {
                 job.fail(StoreError::Moving);
                 continue;
             };

@@ -12,7 +12,7 @@ use crate::store::redis::call::{Call, Decision, Reply};
 use crate::store::redis::deployment::Kind;
 use crate::store::redis::script::{Dialect, Script};
 use crate::store::redis::server::Server;
-use crate::store::redis::slot::key_in;
+use crate::store::redis::slot::tag_in;
 
 /// The longest time for measuring round trips.
 const ROUND_TRIPS_WITHIN_US: Micros = 3_000_000;
@@ -57,7 +57,10 @@ pub(super) async fn collect(
     let probe = match its {
         None => format!("{prefix}{name}"),
         // One without slots refuses any key, which is what is to be seen then.
-        Some(its) => key_in(prefix, &name, its).unwrap_or_else(|| format!("{prefix}{name}")),
+        Some(its) => tag_in(its).map_or_else(
+            || format!("{prefix}{name}"),
+            |tag| format!("{prefix}{{{tag}}}{name}"),
+        ),
     };
     let user = asker.user.clone();
     let info = info(&mut asker).await;

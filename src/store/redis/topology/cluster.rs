@@ -26,14 +26,14 @@ use crate::store::redis::slot_map::{Endpoint, SlotMap};
 
 /// Between two looks, while all is well and while something is not.
 const CALM: Duration = Duration::from_secs(1);
-const TROUBLE: Duration = Duration::from_millis(100);
+const TROUBLE: Duration = Duration::from_millis(10);
 /// Not more often than this, whatever is redirected.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(100);
 /// A node that takes longer has not answered.
 const WITHIN: Duration = Duration::from_millis(300);
 /// Looks in a row that all show an earlier epoch: no nodes that were cut off, but a cluster that was made anew.
 const BEHIND_MAX: u32 = 30;
-/// Nodes that are asked at once.
+/// Nodes that are asked at once; of a larger cluster others each time.
 const ASKED_MAX: usize = 16;
 
 /// A node's view.
@@ -56,11 +56,17 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
         .collect();
     let link = Link::new(&context.options);
     let (mut connections, mut last, mut said) = (Connections::new(), 0, false);
+    let mut turn = 0;
     let mut behind = 0;
     loop {
         let Some(now) = topology.upgrade() else { return };
         let known = now.known_servers(template);
-        let (primaries, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, _, primary)| *primary);
+        let (mut primaries, others): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|(_, _, primary)| *primary);
+        if primaries.len() > ASKED_MAX {
+            turn = (turn + ASKED_MAX) % primaries.len();
+            primaries.rotate_left(turn);
+        }
         let server = |(endpoint, server, _)| (endpoint, server);
         let mut views = look(
             &link,
@@ -79,11 +85,7 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
             }
             said = true;
         }
-        let newest = views
-            .into_iter()
-            .filter_map(Result::ok)
-            .filter(|view| view.map.covered() > 0)
-            .max_by_key(|view| (view.epoch, view.map.covered()));
+        let newest = now.newest(views.into_iter().filter_map(Result::ok).collect());
         behind = if newest.as_ref().is_some_and(|view| view.epoch < last) {
             behind + 1
         } else {
@@ -153,6 +155,26 @@ async fn ask(
 }
 
 impl Topology {
+    /// The view of the highest epoch. A new epoch is known before the new owner is: of different views of one epoch that of most
+    /// nodes counts, and as long as they are as many the present one.
+    fn newest(&self, views: Vec<View>) -> Option<View> {
+        let views: Vec<View> = views.into_iter().filter(|view| view.map.covered() > 0).collect();
+        let epoch = views.iter().map(|view| view.epoch).max()?;
+        let mut views: Vec<View> = views.into_iter().filter(|view| view.epoch == epoch).collect();
+        let is_present = |view: &View| match &**self.nodes.load() {
+            Nodes::Many { map, .. } => map.agrees_with(&view.map),
+            Nodes::One(_) => false,
+        };
+        let votes = |view: &View| {
+            views
+                .iter()
+                .filter(|other| other.map.agrees_with(&view.map))
+                .count()
+        };
+        let best = (0..views.len()).max_by_key(|at| (votes(&views[*at]), is_present(&views[*at])))?;
+        Some(views.swap_remove(best))
+    }
+
     /// All servers that are known, primaries and replicas.
     fn known_servers(&self, template: &Server) -> Vec<(Endpoint, Server, bool)> {
         let at = |endpoint: &Endpoint, primary| {
@@ -199,6 +221,7 @@ impl Topology {
             };
             all.push((endpoint.clone(), node));
         }
+        pass_on_losses(old, nodes, &map, &all);
         self.nodes.store(Arc::new(Nodes::Many { map, nodes: all }));
     }
 
@@ -279,8 +302,32 @@ impl Topology {
             Way::Asking => node.state.awaits_slots(now),
             _ => map.assign(slot, &endpoint),
         }
+        if let Some(at) = lane.node.emptied_at() {
+            node.state.emptied(at);
+        }
         self.nodes.store(Arc::new(Nodes::Many { map, nodes }));
         Some(node)
+    }
+}
+
+/// A node that gets slots of one that has lost its data has the same gap.
+fn pass_on_losses(
+    old: &SlotMap,
+    nodes: &[(Endpoint, Arc<Node>)],
+    new: &SlotMap,
+    all: &[(Endpoint, Arc<Node>)],
+) {
+    if nodes.iter().all(|(_, node)| node.state.emptied_at().is_none()) {
+        return;
+    }
+    for slot in 0..16_384 {
+        let before = old.owner(slot).and_then(|place| nodes.get(place));
+        let after = new.owner(slot).and_then(|place| all.get(place));
+        if let (Some((_, before)), Some((_, after))) = (before, after)
+            && let Some(at) = before.state.emptied_at()
+        {
+            after.state.emptied(at);
+        }
     }
 }
 

@@ -287,7 +287,7 @@ fn cluster_over_two_slots() {
     let (cluster, proxies) = proxied_cluster();
     let site = on_cluster(&proxies);
     let servers: Vec<&Redis> = cluster.nodes.iter().collect();
-    let is_spent = |number: usize| number % 2 == 0;
+    let is_spent = |number: usize| number.is_multiple_of(2);
     // Hits that nobody may take back.
     let numbers = || 0..ROUNDS * AT_ONCE;
     site.charge(

@@ -2,6 +2,7 @@
 //!
 //! [`App::build`] puts the parts together without opening a socket; [`App::run`] opens them, serves, and drains on a signal.
 
+mod deployments;
 pub mod doctor;
 mod options;
 mod stores;
@@ -31,6 +32,7 @@ use crate::policy::reload::{ReloadHandle, Reloader};
 use crate::policy::schema;
 use crate::policy::source::file::FileBounds;
 use crate::settings::Settings;
+use crate::store::redis::doctor::Subject;
 use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::wire::HEALTH_SERVICE;
 use crate::wire::connection::Load;
@@ -54,6 +56,7 @@ pub struct App {
     health: Arc<Health>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     stores: Stores,
+    subjects: Vec<Subject>,
     service: Service,
     json: JsonCodec,
     tls: Option<Arc<Tls>>,
@@ -83,6 +86,7 @@ impl App {
         }));
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let stores = Stores::new(&settings, &clock, options::threads(&settings))?;
+        let subjects = doctor::subjects(&settings)?;
         let decider = Decider::new(
             Arc::clone(&snapshot),
             Arc::clone(&stores.shared),
@@ -103,6 +107,7 @@ impl App {
             health,
             snapshot,
             stores,
+            subjects,
             service,
             json,
             tls,
@@ -146,6 +151,11 @@ impl App {
             self.clock.clone(),
             self.stores.clone(),
             Arc::clone(&self.telemetry),
+        ));
+        tokio::spawn(doctor::keep_examining(
+            self.subjects.clone(),
+            self.clock.clone(),
+            Arc::clone(&self.health),
         ));
         if let Some(tls) = &self.tls {
             tokio::spawn(reload_tls(Arc::clone(tls)));

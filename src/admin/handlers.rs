@@ -125,6 +125,9 @@ async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Respon
             let _ = writeln!(page, "{error}");
         }
         let _ = writeln!(page, "store: {}", admin.store.describe());
+        if let Some(examined) = health.examined() {
+            let _ = writeln!(page, "doctor: {examined}");
+        }
     }
     (status, page).into_response()
 }

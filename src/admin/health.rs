@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::policy::reload::PolicyStatus;
+use crate::store::redis::doctor::Examined;
 
 /// What health depends on, besides the state.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +23,7 @@ pub struct Health {
     options: HealthOptions,
     draining: AtomicBool,
     policies: Mutex<PolicyStatus>,
+    examined: Mutex<Option<Examined>>,
     serving: watch::Sender<bool>,
 }
 
@@ -34,6 +36,7 @@ impl Health {
             options,
             draining: AtomicBool::new(false),
             policies: Mutex::default(),
+            examined: Mutex::default(),
             serving,
         };
         health.update();
@@ -62,6 +65,20 @@ impl Health {
     #[must_use]
     pub fn policies(&self) -> PolicyStatus {
         self.policies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Notes how the store was found. Neither ready nor healthy depends on it.
+    pub fn set_examined(&self, examined: Examined) {
+        *self.examined.lock().unwrap_or_else(PoisonError::into_inner) = Some(examined);
+    }
+
+    /// How the store was found last; `None` before the first time, and where there is none to examine.
+    #[must_use]
+    pub fn examined(&self) -> Option<Examined> {
+        self.examined
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()

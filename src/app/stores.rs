@@ -4,15 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::deployments;
 use crate::clock::Clock;
 use crate::settings::{self, Settings};
 use crate::store::guard::{BreakerState, Guarded, Instances, Share};
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
-use crate::store::redis::address::Address;
-use crate::store::redis::deployment::{Deployment, Kind, Listed};
-use crate::store::redis::doctor::Report;
-use crate::store::redis::server::TlsFiles;
+use crate::store::redis::deployment::{Deployment, Listed};
 use crate::store::redis::{Heart, NodeView, Pair, RedisOptions, RedisStore};
 use crate::store::{Store, WhenFull};
 use crate::telemetry::{NodeObserved, RedisObserved, Telemetry};
@@ -50,7 +48,7 @@ impl Stores {
     /// An address of Redis that is none; a file with its credentials that can't be used.
     pub fn new(settings: &Settings, clock: &Clock, threads: usize) -> anyhow::Result<Self> {
         let local = Arc::new(LocalStore::new(settings.local.max_keys, clock.now_us()));
-        let Some(url) = &settings.redis.url else {
+        let Some(listed) = deployments::main(settings) else {
             let when_full = match settings.memory.when_full {
                 settings::WhenFull::Evict => WhenFull::Evict,
                 settings::WhenFull::Overflow => WhenFull::Overflow,
@@ -69,7 +67,7 @@ impl Stores {
             connect_timeout: settings.redis.timeout,
         };
         let redis = Arc::new(Pair {
-            main: redis_store(&listed(url, &settings.redis), uses, settings, clock, threads)?,
+            main: redis_store(&listed, uses, settings, clock, threads)?,
             per_second: per_second(settings, clock, threads)?,
         });
         let prefix = settings.redis.key_prefix.as_deref().unwrap_or_default();
@@ -103,7 +101,9 @@ impl Stores {
         let Kept::Redis { redis, counting, .. } = &self.kept else {
             return;
         };
-        let heart = redis.main.count_instances(counting.key.clone(), Arc::clone(&counting.instances));
+        let heart = redis
+            .main
+            .count_instances(counting.key.clone(), Arc::clone(&counting.instances));
         // It is called once.
         drop(counting.heart.set(heart));
     }
@@ -114,14 +114,6 @@ impl Stores {
             && let Some(heart) = counting.heart.get()
         {
             heart.leave().await;
-        }
-    }
-
-    /// Examines the server, if there is one.
-    pub async fn examine(&self, prefix: &str) -> Option<Report> {
-        match &self.kept {
-            Kept::Memory(_) => None,
-            Kept::Redis { redis, .. } => Some(redis.main.examine(prefix).await),
         }
     }
 
@@ -227,21 +219,8 @@ struct Uses {
 
 /// The lanes to the Redis of limits of one second, if there is one.
 fn per_second(settings: &Settings, clock: &Clock, threads: usize) -> anyhow::Result<Option<Arc<RedisStore>>> {
-    let Some(redis) = &settings.redis.per_second else {
+    let (Some(listed), Some(redis)) = (deployments::per_second(settings), &settings.redis.per_second) else {
         return Ok(None);
-    };
-    let listed = Listed {
-        kind: kind(redis.kind),
-        address: Address {
-            url: text(redis.url.as_ref()),
-            socket_type: redis.socket_type.clone(),
-            auth: text(redis.auth.as_ref()),
-            tls: redis.tls,
-            ..Address::default()
-        },
-        auth_file: redis.auth_file.clone(),
-        sentinel_auth: text(redis.sentinel_auth.as_ref()),
-        tls: tls_files(&settings.redis.tls),
     };
     let uses = Uses {
         name: "redis-per-second",
@@ -250,44 +229,4 @@ fn per_second(settings: &Settings, clock: &Clock, threads: usize) -> anyhow::Res
         connect_timeout: redis.timeout,
     };
     redis_store(&listed, uses, settings, clock, threads).map(Some)
-}
-
-/// Where Redis is, and where its credentials are.
-fn listed(url: &settings::Secret, redis: &settings::Redis) -> Listed {
-    Listed {
-        kind: kind(redis.kind),
-        address: Address {
-            url: url.expose().to_owned(),
-            socket_type: redis.socket_type.clone(),
-            auth: text(redis.auth.as_ref()),
-            tls: redis.tls.enabled,
-            ..Address::default()
-        },
-        auth_file: redis.auth_file.clone(),
-        sentinel_auth: text(redis.sentinel_auth.as_ref()),
-        tls: tls_files(&redis.tls),
-    }
-}
-
-fn kind(kind: settings::RedisKind) -> Kind {
-    match kind {
-        settings::RedisKind::Single => Kind::Single,
-        settings::RedisKind::Sentinel => Kind::Sentinel,
-        settings::RedisKind::Cluster => Kind::Cluster,
-    }
-}
-
-fn text(secret: Option<&settings::Secret>) -> String {
-    secret
-        .map(settings::Secret::expose)
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn tls_files(tls: &settings::RedisTls) -> TlsFiles {
-    TlsFiles {
-        ca: tls.cacert.clone(),
-        client: tls.client_cert.clone().zip(tls.client_key.clone()),
-        skip_hostname: tls.skip_hostname_verification,
-    }
 }

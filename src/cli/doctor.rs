@@ -13,14 +13,13 @@ const JSON: &str = "json";
 
 pub(super) fn command() -> Command {
     let about = "Examine the Redis that serve would use; ends with 1 if there is a problem";
-    let more = "Takes the settings of serve, from the same places, and connects as it does. Each check is ok, a warning or a \
-                problem, with what was found and what to do. Writes nothing but a few keys under redis.key_prefix, which it \
-                deletes at once. Ends within 10 s. Exit codes: 0 no problem (warnings are none), 1 problems, 2 wrong usage or \
-                settings.";
-    let json = Arg::new(JSON)
-        .long(JSON)
-        .action(ArgAction::SetTrue)
-        .help("Print JSON: {\"result\": LEVEL, \"checks\": [{\"check\", \"level\", \"found\", \"advice\"}]}");
+    let more = "Takes the settings of serve, from the same places, and connects as it does: to a server, to the sentinels and \
+                the primary that they name, or to a cluster's nodes. Each check is ok, a warning or a problem, with what was \
+                found and what to do. Writes nothing but a few keys under redis.key_prefix, which it deletes at once. Ends \
+                within 10 s. Exit codes: 0 no problem (warnings are none), 1 problems, 2 wrong usage or settings.";
+    let output = "Print JSON: {\"result\": LEVEL, \"checks\": [{\"check\", \"level\", \"found\", \"advice\"}]}, each with a \
+                  \"block\" if there is redis.per_second";
+    let json = Arg::new(JSON).long(JSON).action(ArgAction::SetTrue).help(output);
     settings::add_flags(Command::new("doctor").about(about).after_help(more)).arg(json)
 }
 

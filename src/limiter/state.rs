@@ -94,7 +94,8 @@ impl State {
     }
 
     /// Takes back `hits` that were booked at `at` and that nobody used, from where they were booked: exactly, or fewer. What is
-    /// used is then never below what it would be without them.
+    /// used is then never below what it would be without them. To be called once for a charge, and soon: a counter that was emptied
+    /// or lost meanwhile, and charged anew at the same instant, tick or aligned window, can't tell new hits from these.
     pub fn give_back(&mut self, now: Micros, limit: &Limit, hits: u64, at: Micros) {
         if !self.is_foreign(limit) {
             each!(self, s => s.give_back(now, limit, hits, at));

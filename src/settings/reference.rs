@@ -45,7 +45,7 @@ pub static NOT_NEEDED: &[(&str, &str)] = &[
     ("USE_PROMETHEUS", "metrics are always served, on the HTTP port"),
     (
         "REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR",
-        "a server that turns out to be a replica is always left for the primary",
+        "a connection whose server turns out to be a replica is always closed, and made anew",
     ),
     (
         "REDIS_CLUSTER_PIPELINE_PARALLELISM",

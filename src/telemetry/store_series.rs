@@ -63,7 +63,11 @@ pub(super) fn describe() {
         Unit::Count,
         "0 while requests ask the node, 1 while they don't, 2 while a probe does"
     );
-    describe_counter!(OPENED, Unit::Count, "How often the node was no longer asked, by reason");
+    describe_counter!(
+        OPENED,
+        Unit::Count,
+        "How often the node was no longer asked, by reason"
+    );
     describe_counter!(AWAY, Unit::Seconds, "How long the node was not asked");
     describe_gauge!(INSTANCES, Unit::Count, "Instances that share the limits");
 }
@@ -128,7 +132,6 @@ impl RedisSeries {
     }
 
     /// Shows what the store did. To be called inside the registry.
-    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
     pub(super) fn show(&self, it: &RedisObserved) {
         for (reason, count) in &it.without {
             counter!(WITHOUT, "reason" => *reason).absolute(*count);
@@ -149,7 +152,10 @@ impl RedisSeries {
     fn show_nodes(&self, nodes: &[NodeObserved]) {
         let mut known = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         // A series can't be taken away: of a node that is gone it says that it has nothing.
-        for gone in known.iter().filter(|name| nodes.iter().all(|node| node.name != **name)) {
+        for gone in known
+            .iter()
+            .filter(|name| nodes.iter().all(|node| node.name != **name))
+        {
             gauge!(CONNECTED, "node" => gone.clone()).set(0.0);
             gauge!(STATE, "node" => gone.clone()).set(0.0);
         }

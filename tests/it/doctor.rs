@@ -5,6 +5,9 @@
     reason = "other processes keep real time, and so must who watches them"
 )]
 
+mod serving;
+mod topologies;
+
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -88,7 +91,7 @@ fn a_fresh_server_lacks_a_bound_of_memory_only() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("ok       eviction     noeviction\n"), "{text}");
-    assert!(text.ends_with("14 ok, 1 warning, 0 problems\n"), "{text}");
+    assert!(text.ends_with("15 ok, 1 warning, 0 problems\n"), "{text}");
 }
 
 #[test]
@@ -230,6 +233,9 @@ fn a_user_with_too_few_rights() {
     let found = Found::in_server(&settings);
     found.is(0, &["server", "encoding", "keys"], &[]);
     says(&found, "server", &["unknown", "+info"]);
+    setuser("+role");
+    says(&Found::in_server(&settings), "role", &["primary"]);
+    setuser("-role");
 
     setuser("+info +config|get +scan +pttl");
     Found::in_server(&settings).is(0, &[], &[]);
@@ -256,7 +262,7 @@ fn a_node_of_a_cluster() {
     let redis = Redis::start_with(&["--maxmemory", "100mb", "--cluster-enabled", "yes"]);
     let found = Found::in_server(&[("REDIS_URL", &redis.address())]);
     found.is(1, &[], &["cluster", "time", "scripts"]);
-    says(&found, "cluster", &["not supported yet"]);
+    says(&found, "cluster", &["REDIS_TYPE", "cluster"]);
 }
 
 #[test]

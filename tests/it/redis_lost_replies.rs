@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::cluster::{Cluster, Setting};
 use crate::support::http::Connection;
 use crate::support::proxy::{Mode, Proxy};
-use crate::support::redis::{Kind, Redis};
+use crate::support::redis::Redis;
 use crate::support::sentinel::{NAME, Sentinels};
 use crate::support::service::Service;
 use crate::support::{self, eventually};
@@ -243,9 +243,9 @@ fn sentinels() {
 
 /// A cluster whose nodes call themselves by their proxies' ports.
 fn proxied_cluster() -> (Cluster, Vec<Proxy>) {
-    let cluster = Cluster::start_with(Setting {
-        kind: Kind::Installed,
+    let cluster = Cluster::start_with(&Setting {
         replicas: false,
+        ..Setting::default()
     });
     let proxies: Vec<Proxy> = cluster
         .nodes

@@ -113,7 +113,12 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Counters that are spread over the slots.
-fn counters(random: &mut Random, algorithms: &[Algorithm], windows_us: &[u64], limits: &[u32]) -> Vec<Counter> {
+fn counters(
+    random: &mut Random,
+    algorithms: &[Algorithm],
+    windows_us: &[u64],
+    limits: &[u32],
+) -> Vec<Counter> {
     (0..24)
         .map(|number| {
             let (algorithm, window) = (random.pick(algorithms), random.pick(windows_us));
@@ -148,7 +153,12 @@ fn what_a_denied_request_took_is_given_back_exactly() {
         Algorithm::TokenBucket,
     ];
     // Nothing leaves by itself while the test runs. Some limits are never reached: what is charged there is what others give back.
-    let counters = counters(&mut random, &algorithms, &[YEAR_US], &[5, 60, 125, 126, 700, 1_000_000]);
+    let counters = counters(
+        &mut random,
+        &algorithms,
+        &[YEAR_US],
+        &[5, 60, 125, 126, 700, 1_000_000],
+    );
     let _alone = rk_load::alone();
     runtime().block_on(async {
         let instance = Instance::new(&cluster, Duration::from_secs(2));
@@ -157,8 +167,17 @@ fn what_a_denied_request_took_is_given_back_exactly() {
         while left > 0 {
             let some = left.min(16);
             left -= some;
-            let modes = [Mode::Consume, Mode::Consume, Mode::Consume, Mode::Consume, Mode::Record, Mode::Peek];
-            let asked: Vec<_> = (0..some).map(|_| request(&mut random, counters.len(), &modes)).collect();
+            let modes = [
+                Mode::Consume,
+                Mode::Consume,
+                Mode::Consume,
+                Mode::Consume,
+                Mode::Record,
+                Mode::Peek,
+            ];
+            let asked: Vec<_> = (0..some)
+                .map(|_| request(&mut random, counters.len(), &modes))
+                .collect();
             let answers = asked.iter().map(|charges| instance.decide(&counters, charges));
             let answers = futures_util::future::join_all(answers).await;
             for (charges, answer) in asked.iter().zip(&answers) {
@@ -178,13 +197,27 @@ fn what_a_denied_request_took_is_given_back_exactly() {
             let peek = instance.decide(&counters, &[(counter, Mode::Peek, 0)]).await;
             used.push(peek.verdicts[0].used);
         }
+        // A counter stops at 2^52 units, which for a bucket of 5 are 1,280 hits: only what is recorded gets there.
+        for (counter, expected) in counters.iter().zip(&mut expected) {
+            *expected = (*expected).min(counter.limit.units_max() / counter.limit.cost());
+        }
         assert_eq!(used, expected, "{counters:?}");
         let stats = instance.redis.stats();
         let given_back = stats.given_back.load(Ordering::Relaxed);
         println!("{denied} of {} denied, {given_back} parts given back", requests());
         assert_eq!(stats.not_given_back.load(Ordering::Relaxed), 0);
-        assert_eq!(instance.store.without_store().map(|(_, count)| count).sum::<u64>(), 0);
-        assert!(given_back > requests() as u64 / 100 && denied > 100, "{given_back} given back");
+        assert_eq!(
+            instance
+                .store
+                .without_store()
+                .map(|(_, count)| count)
+                .sum::<u64>(),
+            0
+        );
+        assert!(
+            given_back > requests() as u64 / 100 && denied > 100,
+            "{given_back} given back"
+        );
     });
 }
 
@@ -206,7 +239,12 @@ fn no_limit_is_broken_while_nodes_die_and_what_is_left_behind_leaves() {
     println!("seed {seed}");
     let (mut cluster, mut random) = (Cluster::start(), Random::new(seed));
     let seconds = [1_000_000, 2_000_000, 3_000_000];
-    let counters = counters(&mut random, &[Algorithm::SlidingWindow], &seconds, &[1, 3, 20, 125, 300]);
+    let counters = counters(
+        &mut random,
+        &[Algorithm::SlidingWindow],
+        &seconds,
+        &[1, 3, 20, 125, 300],
+    );
     let _alone = rk_load::alone();
     let admitted = runtime().block_on(async {
         let instance = Instance::new(&cluster, Duration::from_millis(100));
@@ -259,7 +297,10 @@ fn no_limit_is_broken_while_nodes_die_and_what_is_left_behind_leaves() {
         let window = Duration::from_micros(counter.limit.window_us());
         let most = most_in_any_window(&mine, window);
         let limit = u64::from(counter.limit.requests());
-        assert!(most <= limit, "{most} in a window of {window:?} at a limit of {limit}");
+        assert!(
+            most <= limit,
+            "{most} in a window of {window:?} at a limit of {limit}"
+        );
     }
     cluster.wait_agreed();
     std::thread::sleep(Duration::from_micros(*seconds.iter().max().unwrap()) + Duration::from_millis(200));
@@ -271,6 +312,13 @@ fn no_limit_is_broken_while_nodes_die_and_what_is_left_behind_leaves() {
                 .await;
             assert!(!all.outcome.denied, "{counter:?}: {:?}", all.verdicts);
         }
-        assert_eq!(instance.store.without_store().map(|(_, count)| count).sum::<u64>(), 0);
+        assert_eq!(
+            instance
+                .store
+                .without_store()
+                .map(|(_, count)| count)
+                .sum::<u64>(),
+            0
+        );
     });
 }

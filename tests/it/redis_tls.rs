@@ -86,7 +86,10 @@ impl Secured {
         let service = self.instance(settings);
         assert_told(&service, reason);
         let page = service.get("/metrics").body;
-        assert!(page.contains("ratekeeper_redis_connections{node=\"redis\"} 0"), "{page}");
+        assert!(
+            page.contains("ratekeeper_redis_connections{node=\"redis\"} 0"),
+            "{page}"
+        );
         assert_eq!(ask(&service), 200, "decided all the same");
     }
 

@@ -68,9 +68,7 @@ impl Group {
     fn booked(&self, decided: &Decided) -> Vec<usize> {
         let charges = self.asked.charges.iter().zip(&decided.verdicts).enumerate();
         charges
-            .filter(|(_, (charge, verdict))| {
-                charge.mode == Mode::Consume && !verdict.over && charge.hits > 0
-            })
+            .filter(|(_, (charge, verdict))| charge.mode == Mode::Consume && !verdict.over && charge.hits > 0)
             .map(|(index, _)| index)
             .collect()
     }
@@ -153,7 +151,9 @@ impl<R: Remote> Guarded<R> {
                 groups[1..].iter_mut().for_each(denied);
             }
         }
-        let asking = groups[answers.len()..].iter().map(|group| self.ask_group(batch, group));
+        let asking = groups[answers.len()..]
+            .iter()
+            .map(|group| self.ask_group(batch, group));
         answers.extend(join_all(asking).await);
         for (group, answer) in groups.iter().zip(&answers) {
             if let Ok(decided) = answer {

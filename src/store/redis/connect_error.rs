@@ -22,6 +22,9 @@ pub(super) enum ConnectError {
     /// The server only follows another one.
     #[error("it is a replica")]
     Replica,
+    /// The same of a server that is not the node itself.
+    #[error("{0}: {1}")]
+    At(String, Box<Self>),
     /// Nobody says where the primary is.
     #[error("nobody names a primary")]
     NoPrimary,
@@ -37,6 +40,11 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
+    /// The same, said of this server.
+    pub fn at(self, server: impl ToString) -> Self {
+        Self::At(server.to_string(), Box::new(self))
+    }
+
     /// A server's own words are left out: some repeat what they were sent.
     pub fn of(error: &RedisError) -> Self {
         if let Some(text) = certificate_fault(error) {
@@ -48,8 +56,13 @@ impl ConnectError {
         } else if error.kind() == ErrorKind::AuthenticationFailed {
             Self::Password
         } else {
-            let code = error.code().unwrap_or(error.category());
-            Self::Refused(match meaning(code, error.detail().unwrap_or_default()) {
+            // Of several commands at once the first that was refused says it.
+            let refused = error.clone().into_server_errors();
+            let first = refused.as_ref().and_then(|errors| Some(&errors.first()?.1));
+            let code = first.map(|error| error.code()).or(error.code());
+            let code = code.unwrap_or(error.category());
+            let detail = first.map_or(error.detail(), |error| error.details());
+            Self::Refused(match meaning(code, detail.unwrap_or_default()) {
                 Some(meaning) => format!("refused: {code}: {meaning}"),
                 None => format!("refused: {code}"),
             })

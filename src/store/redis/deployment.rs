@@ -69,6 +69,16 @@ impl Deployment {
         }
     }
 
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Single(_) => Kind::Single,
+            Self::Sentinel { .. } => Kind::Sentinel,
+            Self::Cluster { .. } => Kind::Cluster,
+        }
+    }
+
     /// Reads all files, so that what can't work ends the process at its start: later each connection reads them again.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ pub(super) async fn fly(lane: Lane, mut connected: Connected, jobs: Vec<Job>) ->
         };
         let mut next = Next::default();
         for (group, answer) in groups.into_iter().zip(answers) {
-            lane.settle(group, answer, tried, &mut next);
+            lane.settle(group, answer, connected.epoch, tried, &mut next);
         }
         if next.lost {
             fail_jobs(next.jobs, &StoreError::Disconnected);
@@ -228,11 +228,11 @@ impl Lane {
     }
 
     /// Gives the jobs of a call what its answer says, or another try.
-    fn settle(&self, mut group: Group, answer: Value, tried: Tried, next: &mut Next) {
+    fn settle(&self, mut group: Group, answer: Value, epoch: u64, tried: Tried, next: &mut Next) {
         let error = match answer {
             Value::ServerError(error) => RedisError::from(error),
             value => {
-                if let Err(error) = self.deliver(&mut group, &value) {
+                if let Err(error) = self.deliver(&mut group, &value, epoch) {
                     next.lost = true;
                     fail_jobs(group.jobs, &error);
                 }
@@ -282,7 +282,7 @@ impl Lane {
     }
 
     /// Gives each job its part of a reply.
-    fn deliver(&self, group: &mut Group, value: &Value) -> Result<(), StoreError> {
+    fn deliver(&self, group: &mut Group, value: &Value, epoch: u64) -> Result<(), StoreError> {
         let malformed = |error: &dyn std::fmt::Display| StoreError::Server(error.to_string());
         match &group.sent {
             Sent::Call(call) => {
@@ -290,6 +290,13 @@ impl Lane {
                 call.decode(value, &mut reply)
                     .map_err(|error| malformed(&error))?;
                 let now = self.context.clock.now_us();
+                let mut recent = lock(&self.node.recent);
+                if epoch != self.node.epoch() {
+                    // Too late to be among what its successor was told.
+                    return Err(StoreError::Disconnected);
+                }
+                recent.note(now, call, &reply);
+                drop(recent);
                 self.node.time.saw(reply.now_us, now);
                 for (at, job) in group.jobs.drain(..).enumerate() {
                     let Work::Charge { asked, reply: to } = job.work else {
@@ -302,7 +309,6 @@ impl Lane {
                         self.not_ours(key, now)
                     }));
                 }
-                lock(&self.node.recent).note(now, call, &reply);
             }
             Sent::GiveBack(given) => {
                 let readings = given.decode(value).map_err(|error| malformed(&error))?;

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Context;
 use super::link::{Link, is_lost};
 use super::pauses::Pauses;
+use super::server::Server;
 use super::topology::Topology;
 use crate::limiter::Micros;
 use crate::store::guard::{Instances, Membership};
@@ -80,7 +81,7 @@ struct Beating {
 impl Beating {
     async fn run(mut self, link: Link, mut leaving: mpsc::Receiver<oneshot::Sender<()>>) {
         let mut pauses = Pauses::default();
-        let mut connection = None;
+        let mut connection: Option<(String, MultiplexedConnection)> = None;
         loop {
             let beaten = tokio::select! {
                 biased;
@@ -103,12 +104,19 @@ impl Beating {
         }
     }
 
-    /// One heartbeat, connecting first if need be. A connection that is of no use any more is dropped.
-    async fn beat(&mut self, link: &Link, connection: &mut Option<MultiplexedConnection>) -> bool {
-        if connection.is_none() {
-            *connection = self.connect(link).await;
+    /// One heartbeat, connecting first if need be. A connection that is of no use any more is dropped; also one to a primary that
+    /// was replaced and lives on.
+    async fn beat(&mut self, link: &Link, connection: &mut Option<(String, MultiplexedConnection)>) -> bool {
+        let Some(server) = self.topology.server_of(&self.key) else {
+            *connection = None;
+            return false;
+        };
+        if connection.as_ref().is_none_or(|(name, _)| *name != server.name()) {
+            *connection = self.connect(link, server).await;
         }
-        let Some(connected) = connection else { return false };
+        let Some((_, connected)) = connection else {
+            return false;
+        };
         match tokio::time::timeout(PATIENCE, self.renew(connected)).await {
             Ok(Ok(())) => {
                 self.refused = false;
@@ -131,11 +139,11 @@ impl Beating {
         }
     }
 
-    async fn connect(&self, link: &Link) -> Option<MultiplexedConnection> {
-        let server = self.topology.server_of(&self.key)?;
+    async fn connect(&self, link: &Link, server: Server) -> Option<(String, MultiplexedConnection)> {
         let connecting = tokio::time::timeout(link.connect_timeout(), link.open(&server));
         // Why it failed is said by who needs it for requests.
-        connecting.await.ok()?.ok()
+        let connection = connecting.await.ok()?.ok()?;
+        Some((server.name(), connection))
     }
 
     async fn renew(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
@@ -174,9 +182,13 @@ impl Beating {
         Ok(())
     }
 
-    async fn leave(self, connection: Option<MultiplexedConnection>, done: Option<oneshot::Sender<()>>) {
+    async fn leave(
+        self,
+        connection: Option<(String, MultiplexedConnection)>,
+        done: Option<oneshot::Sender<()>>,
+    ) {
         // Without a connection there is nothing to leave: the name runs out by itself.
-        let (Some(mut connection), Some(done)) = (connection, done) else {
+        let (Some((_, mut connection)), Some(done)) = (connection, done) else {
             return;
         };
         let mut command = redis::cmd("ZREM");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+use tokio::time::MissedTickBehavior;
 
 use super::Context;
 use super::call::Call;
@@ -49,7 +50,13 @@ pub(super) async fn keep(node: Arc<NodeState>, context: Arc<Context>) {
 /// Waits for the breaker to open, and probes until it is closed.
 async fn probe(node: &NodeState, context: &Context, link: &Link) {
     let mut probes = FuturesUnordered::new();
+    let mut place = node.place.subscribe();
     loop {
+        if place.has_changed().unwrap_or(false) {
+            // Somewhere else now: what waits there says nothing.
+            place.mark_unchanged();
+            probes.clear();
+        }
         let troubled = node.troubled.notified();
         let ticket = match node.breaker.probe_due(context.clock.now_us()) {
             Probe::NotNeeded => {
@@ -63,6 +70,10 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
                     Some(Ok(())) = probes.next(), if !probes.is_empty() => {
                         // Too late to count, but a good sign: the next one comes soon.
                         node.breaker.trip(context.clock.now_us(), Reason::Timeout);
+                    }
+                    Ok(()) = place.changed() => {
+                        probes.clear();
+                        node.breaker.trip(context.clock.now_us(), Reason::Disconnected);
                     }
                     () = tokio::time::sleep(pause) => {}
                 }
@@ -120,8 +131,8 @@ async fn connect(node: &NodeState, context: &Context, link: &Link) -> Result<Con
     let Place::At(server) = node.place.borrow().clone() else {
         return Err(ConnectError::NoPrimary);
     };
-    let (connected, identity) = link.open_primary(&server, &node.time, &context.clock).await?;
-    node.recognise(identity, &connected, context).await?;
+    let (mut connected, identity) = link.open_primary(&server, &node.time, &context.clock).await?;
+    node.recognise(identity, &mut connected, context).await?;
     Ok(connected)
 }
 
@@ -158,11 +169,22 @@ async fn write(mut connected: Connected, node: &NodeState, context: &Context) ->
 /// Renews the marker every second, and so notices a server that takes no writes where nobody writes.
 async fn mark(node: &NodeState, context: &Context, link: &Link) {
     let mut connected: Option<Connected> = None;
+    let mut place = node.place.subscribe();
+    // An error means that the node is gone, which ends this.
+    let _ = place.wait_for(|place| !matches!(place, Place::Unknown)).await;
+    // The first one at once: only a loss after it is noticed.
+    let mut ticks = tokio::time::interval(MARK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::time::sleep(MARK).await;
+        ticks.tick().await;
         lock(&node.recent).forget(context.clock.now_us());
-        if !node.breaker.admits() {
+        // A primary that was replaced may live on, and would still take what is written.
+        let is_moved = place.has_changed().unwrap_or(true);
+        place.mark_unchanged();
+        if is_moved || !node.breaker.admits() {
             connected = None;
+        }
+        if !node.breaker.admits() {
             continue;
         }
         if connected.is_none() {

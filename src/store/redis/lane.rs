@@ -212,8 +212,8 @@ impl Lane {
         let connecting = async {
             let server = whereabouts(place).await?;
             let (node, context) = (&self.node, &self.context);
-            let (connected, identity) = link.open_primary(&server, &node.time, &context.clock).await?;
-            node.recognise(identity, &connected, context).await?;
+            let (mut connected, identity) = link.open_primary(&server, &node.time, &context.clock).await?;
+            node.recognise(identity, &mut connected, context).await?;
             Ok(connected)
         };
         let within = link.connect_timeout();

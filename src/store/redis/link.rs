@@ -26,6 +26,8 @@ pub(super) struct Link {
 pub(super) struct Connected {
     pub connection: MultiplexedConnection,
     pub dialect: Dialect,
+    /// Which of the node's servers it leads to.
+    pub epoch: u64,
 }
 
 impl Link {
@@ -95,7 +97,12 @@ impl Link {
                 dialect
             }
         };
-        Ok((Connected { connection, dialect }, identity))
+        let connected = Connected {
+            connection,
+            dialect,
+            epoch: 0,
+        };
+        Ok((connected, identity))
     }
 }
 

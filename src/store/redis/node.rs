@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::connect_error::ConnectError;
 use super::lane::Job;
-use super::recent::Recent;
+use super::recent::{Recent, Replayed};
 use super::recovery::Past;
 use super::server::Server;
 use super::time::RedisTime;
@@ -62,6 +62,9 @@ pub(super) struct NodeState {
     /// Who it was so far. Locked while a new primary is told what it may lack.
     pub past: tokio::sync::Mutex<Past>,
     pub recent: Mutex<Recent>,
+    /// Raised whenever it has become another server. What an earlier one still answers is of no use: it may not be known to the
+    /// present one, and comes too late to be recorded there again.
+    epoch: AtomicU64,
     /// When it was found to have lost its data, in our time; 0 for never.
     emptied_at: AtomicU64,
     /// The reasons that were said of this outage.
@@ -85,6 +88,7 @@ impl Node {
                 troubled: Notify::new(),
                 past: tokio::sync::Mutex::new(past),
                 recent: Mutex::default(),
+                epoch: AtomicU64::new(0),
                 emptied_at: AtomicU64::new(0),
                 reported: Mutex::default(),
                 awaited_at: AtomicU64::new(0),
@@ -192,6 +196,19 @@ impl NodeState {
                 .foreign_key_at
                 .compare_exchange(last, now.max(1), order, order)
                 .is_ok()
+    }
+
+    /// The present server's number. To be compared under the lock of `recent`.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Takes what was charged lately, to be recorded on the server that comes next. What this one answers from now on counts for
+    /// nothing.
+    pub fn hand_over(&self, now: Micros, wanted: impl FnMut(&str) -> bool) -> Vec<Replayed> {
+        let mut recent = lock(&self.recent);
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        recent.replay(now, wanted)
     }
 
     /// Notes that it has lost its data.

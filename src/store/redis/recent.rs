@@ -119,8 +119,11 @@ impl Recent {
         found
     }
 
-    /// Takes back what could not be recorded, or perhaps was not. It is kept as if it had been confirmed last.
-    pub fn put_back<'a>(&mut self, replayed: impl IntoIterator<Item = &'a Replayed>) {
+    /// Takes back what could not be recorded, or perhaps was not, or takes over what another node may have lost. It is kept as if
+    /// all of it had been confirmed last.
+    pub fn put_back(&mut self, replayed: &[Replayed]) {
+        let newest = replayed.iter().map(|it| it.at).max();
+        self.latest = self.latest.max(newest.unwrap_or(0));
         for it in replayed {
             self.append(self.latest, &it.key, &it.limit, it.hits);
         }

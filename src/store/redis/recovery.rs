@@ -9,6 +9,7 @@
 //! The marker is a key of this process in the node's slots, renewed every second: what the new primary has of it says how much is
 //! missing.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -19,12 +20,12 @@ use super::call::{CHARGES_MAX, Call, Reply};
 use super::connect_error::ConnectError;
 use super::identity::Identity;
 use super::keeper::MOVING_MAX;
-use super::link::{Connected, is_elsewhere, is_lost};
+use super::link::{Connected, is_elsewhere, see_time};
 use super::node::{NodeState, lock};
-use super::recent::{Replayed, SPAN_US};
+use super::recent::{Recent, Replayed, SPAN_US};
 use super::script::Script;
 use super::slot::{key_in, slot_of};
-use crate::limiter::Prior;
+use crate::limiter::{Micros, Prior};
 
 /// A marker outlives an outage of this length, in milliseconds.
 const MARKER_TTL_MS: u64 = 3_600_000;
@@ -73,28 +74,35 @@ impl NodeState {
     pub async fn recognise(
         &self,
         identity: Option<Identity>,
-        connected: &Connected,
+        connected: &mut Connected,
         context: &Context,
     ) -> Result<(), ConnectError> {
-        let Some(identity) = identity else { return Ok(()) };
+        let Some(identity) = identity else {
+            connected.epoch = self.epoch();
+            return Ok(());
+        };
         let mut past = self.past.lock().await;
         if past.is_new(&identity) {
             let refused = |error: RedisError| ConnectError::of(&error);
             let mut connection = connected.connection.clone();
             let lost = self.what_is_lost(&past, &mut connection).await.map_err(refused)?;
-            let charged = lock(&self.recent).replay(context.clock.now_us(), |_| true);
-            let recording = self.record(&charged, connected.clone(), context);
-            match tokio::time::timeout(WITHIN, recording).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    lock(&self.recent).put_back(&charged);
-                    return Err(refused(error));
-                }
+            // Another server has another clock.
+            self.time.forget();
+            see_time(&mut connection, &self.time, &context.clock)
+                .await
+                .map_err(refused)?;
+            let charged = Charged::take(self, context.clock.now_us());
+            let recording = self.record(&charged.hits, connected.clone(), context);
+            // Before the time to connect is over: what does not come to an end must not be begun again and again.
+            let within = WITHIN.min(context.options.connect_timeout / 2);
+            match tokio::time::timeout(within, recording).await {
+                Ok(recorded) => recorded.map_err(refused)?,
                 Err(_) => tracing::warn!(
                     node = self.name,
                     "not all recent charges were recorded again in time"
                 ),
             }
+            let recorded_again = charged.done();
             let now = context.clock.now_us();
             if lost {
                 self.emptied(now);
@@ -104,27 +112,31 @@ impl NodeState {
                 node = self.name,
                 %identity,
                 lost,
-                recorded_again = charged.len(),
+                recorded_again,
                 "a new primary, or one that was restarted"
             );
             past.heir = false;
         }
         past.identity = Some(identity);
+        connected.epoch = self.epoch();
         Ok(())
     }
 
     /// Whether more is missing than this process can record again.
     async fn what_is_lost(&self, past: &Past, connection: &mut MultiplexedConnection) -> RedisResult<bool> {
         let Some(marker) = &past.marker else {
-            return Ok(false);
+            // It became another server before the first marker was written.
+            return Ok(true);
         };
         let found: RedisResult<Option<u64>> =
             redis::cmd("GET").arg(&marker.key).query_async(connection).await;
         match found {
             Ok(found) => Ok(found.is_none_or(|at_ms| at_ms + SPAN_US / 1_000 < marker.at_ms)),
-            Err(error) if is_lost(&error) => Err(error),
-            // Its slot has moved, or it holds something else: nothing follows.
-            Err(_) => Ok(false),
+            // Its slot has moved, it holds something else, or we may not read it: nothing follows.
+            Err(error) if is_elsewhere(&error) || matches!(error.code(), Some("WRONGTYPE" | "NOPERM")) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -202,6 +214,33 @@ impl NodeState {
             }
         }
         Ok(())
+    }
+}
+
+/// Charges that are being recorded again. Until that is done they are put back by whoever ends it: the server, a deadline of the
+/// connection.
+struct Charged<'a> {
+    recent: &'a Mutex<Recent>,
+    hits: Vec<Replayed>,
+}
+
+impl<'a> Charged<'a> {
+    fn take(node: &'a NodeState, now: Micros) -> Self {
+        Self {
+            recent: &node.recent,
+            hits: node.hand_over(now, |_| true),
+        }
+    }
+
+    /// How many there were.
+    fn done(mut self) -> usize {
+        std::mem::take(&mut self.hits).len()
+    }
+}
+
+impl Drop for Charged<'_> {
+    fn drop(&mut self) {
+        lock(self.recent).put_back(&self.hits);
     }
 }
 

@@ -9,13 +9,11 @@
     reason = "other processes keep real time, and so must who watches them"
 )]
 
-#[expect(dead_code, reason = "for when the service knows clusters")]
 mod cluster;
 mod fault;
 mod row;
 mod run;
 mod samples;
-#[expect(dead_code, reason = "for when the service knows sentinels")]
 mod sentinel;
 mod single;
 
@@ -29,6 +27,18 @@ use row::Row;
 #[test]
 fn single() {
     every_fault("single", &single::faults());
+}
+
+/// A primary with two replicas and three sentinels.
+#[test]
+fn sentinels() {
+    every_fault("sentinels", &sentinel::faults());
+}
+
+/// Three primaries with a replica each.
+#[test]
+fn cluster() {
+    every_fault("cluster", &cluster::faults());
 }
 
 /// Has all of them run, one after the other, prints the table, and only then panics if anything was broken.

@@ -6,7 +6,7 @@ use super::fault::{Fault, Site};
 use crate::support::eventually;
 use crate::support::sentinel::Sentinels;
 
-/// How long a failover may take; half a second to notice, and an election.
+/// How long a failover may take; a second and a half to notice, and an election.
 const FAILOVER_WITHIN: Duration = Duration::from_secs(15);
 
 /// The servers, and what came of a failover.
@@ -48,7 +48,7 @@ impl Watched {
                 .map(|sentinel| self.all.named_by(sentinel));
             named.any(|member| member.is_some_and(|member| member != self.old))
         });
-        self.promoted = promoted;
+        self.promoted = promoted.or_else(|| Some(Instant::now()));
     }
 }
 

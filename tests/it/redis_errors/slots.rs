@@ -11,9 +11,10 @@ use crate::support::redis::{Kind, Redis};
 use crate::support::{eventually, http};
 
 fn cluster(kind: Kind) -> Cluster {
-    Cluster::start_with(Setting {
+    Cluster::start_with(&Setting {
         kind,
         replicas: false,
+        ..Setting::default()
     })
 }
 

@@ -20,7 +20,7 @@ fn build(manifest: &str, name: &str) -> PathBuf {
     // everything that depends on them would be built again.
     for (variable, _) in std::env::vars_os() {
         let text = variable.to_string_lossy();
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"]
             .iter()
             .any(|prefix| text.starts_with(prefix))
         {

@@ -1,6 +1,7 @@
 //! A Redis Cluster on this machine.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::Value;
@@ -16,12 +17,16 @@ const PRIMARIES: usize = 3;
 const AGREED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What can be chosen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Setting {
     /// Which servers.
     pub kind: Kind,
     /// Whether each primary has a replica.
     pub replicas: bool,
+    /// Of all nodes, if any.
+    pub password: Option<String>,
+    /// They speak TLS with each other, with the certificates of this folder: see [`Options::with_tls`].
+    pub tls: Option<PathBuf>,
 }
 
 impl Default for Setting {
@@ -29,6 +34,8 @@ impl Default for Setting {
         Self {
             kind: Kind::Installed,
             replicas: true,
+            password: None,
+            tls: None,
         }
     }
 }
@@ -44,17 +51,17 @@ pub struct Cluster {
 impl Cluster {
     /// Starts all of them and waits until they agree.
     pub fn start() -> Self {
-        Self::start_with(Setting::default())
+        Self::start_with(&Setting::default())
     }
 
     /// The same without replicas, or of another kind.
-    pub fn start_with(setting: Setting) -> Self {
+    pub fn start_with(setting: &Setting) -> Self {
         let count = if setting.replicas {
             2 * PRIMARIES
         } else {
             PRIMARIES
         };
-        let nodes: Vec<Redis> = (0..count).map(|_| node(setting.kind)).collect();
+        let nodes: Vec<Redis> = (0..count).map(|_| node(setting)).collect();
         let ids = nodes.iter().map(|node| node.command("CLUSTER MYID")).collect();
         let cluster = Self { nodes, ids };
         for (index, node) in cluster.nodes[..PRIMARIES].iter().enumerate() {
@@ -64,7 +71,7 @@ impl Cluster {
             let () = node.command(&format!("CLUSTER ADDSLOTS {}", slots.join(" ")));
         }
         for node in &cluster.nodes[1..] {
-            let () = cluster.nodes[0].command(&format!("CLUSTER MEET 127.0.0.1 {}", node.port()));
+            let () = cluster.nodes[0].command(&format!("CLUSTER MEET 127.0.0.1 {}", node.port_of_others()));
         }
         cluster.wait_met();
         for (replica, primary) in cluster.nodes[PRIMARIES..].iter().zip(&cluster.ids) {
@@ -76,7 +83,7 @@ impl Cluster {
 
     /// What `REDIS_URL` wants: all nodes.
     pub fn url(&self) -> String {
-        let addresses: Vec<String> = self.nodes.iter().map(Redis::address).collect();
+        let addresses: Vec<String> = self.nodes.iter().map(Redis::address_of_others).collect();
         addresses.join(",")
     }
 
@@ -115,7 +122,7 @@ impl Cluster {
 
     /// The replica of this primary, if it has one now.
     pub fn replica_of(&self, primary: usize) -> Option<usize> {
-        let port = self.nodes[primary].port().to_string();
+        let port = self.nodes[primary].port_of_others().to_string();
         self.nodes.iter().position(|node| {
             node.info("role").as_deref() == Some("slave")
                 && node.info("master_port").as_deref() == Some(&port)
@@ -206,7 +213,10 @@ impl Cluster {
 
     /// Adds a primary without slots, which all others know; its place.
     pub fn add(&mut self, kind: Kind) -> usize {
-        let new = node(kind);
+        let new = node(&Setting {
+            kind,
+            ..Setting::default()
+        });
         let () = new.command(&format!("CLUSTER MEET 127.0.0.1 {}", self.nodes[0].port()));
         self.ids.push(new.command("CLUSTER MYID"));
         self.nodes.push(new);
@@ -270,9 +280,9 @@ fn slot_ranges(node: &Redis) -> Option<Vec<(RangeInclusive<u16>, u16)>> {
     Some(ranges)
 }
 
-fn node(kind: Kind) -> Redis {
-    let options = Options {
-        kind,
+fn node(setting: &Setting) -> Redis {
+    let mut options = Options {
+        kind: setting.kind,
         with_bus: true,
         ..Options::default()
     };
@@ -284,5 +294,11 @@ fn node(kind: Kind) -> Redis {
         "--cluster-replica-validity-factor",
         "0",
     ];
+    if let Some(password) = &setting.password {
+        options = options.with(&["--requirepass", password, "--masterauth", password]);
+    }
+    if let Some(folder) = &setting.tls {
+        options = options.with_tls(folder);
+    }
     options.with(&arguments).with(&of_replicas).start()
 }

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod envoy;
 pub mod http;
 pub mod load;
+pub mod on_redis;
 pub mod ports;
 pub mod process;
 pub mod proxy;

@@ -60,6 +60,15 @@ impl Process {
         self.child.try_wait().expect("can't ask for the state of a child")
     }
 
+    /// How many bytes of its memory are in use.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        kib.expect("no VmRSS in its status") * 1_024
+    }
+
     /// For how long its threads were ready to run and waited for a core, all together and since their start. More than a
     /// little means that others kept the machine busy.
     pub fn waited_for_a_core(&self) -> Duration {

@@ -67,6 +67,32 @@ impl Options {
         self
     }
 
+    /// Others come to it by TLS, with `server.crt`, `server.key` and `ca.crt` of this folder. The tests still come without.
+    pub fn with_tls(self, folder: &Path) -> Self {
+        let port = if self.with_bus {
+            port_with_bus()
+        } else {
+            free_port()
+        };
+        let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        self.with(&[
+            "--tls-cert-file",
+            &file("server.crt"),
+            "--tls-key-file",
+            &file("server.key"),
+            "--tls-ca-cert-file",
+            &file("ca.crt"),
+            "--tls-auth-clients",
+            "no",
+            "--tls-replication",
+            "yes",
+            "--tls-cluster",
+            "yes",
+            TLS_PORT,
+            &port.to_string(),
+        ])
+    }
+
     /// Starts a server and waits until it answers.
     pub fn start(self) -> Redis {
         let dir = tempfile::tempdir().expect("no temporary directory");
@@ -96,6 +122,7 @@ impl Options {
     }
 }
 
+const TLS_PORT: &str = "--tls-port";
 const SENTINEL_CONF: &str = "sentinel.conf";
 
 /// How far above its port a cluster's node listens to the others.
@@ -151,6 +178,17 @@ impl Redis {
         self.port
     }
 
+    /// The port that others come to: the one for TLS if there is one.
+    pub fn port_of_others(&self) -> u16 {
+        let port = self.argument(TLS_PORT);
+        port.map_or(self.port, |port| port.parse().expect("a port"))
+    }
+
+    /// `127.0.0.1:<port>` of that port.
+    pub fn address_of_others(&self) -> String {
+        format!("127.0.0.1:{}", self.port_of_others())
+    }
+
     /// The Unix socket.
     pub fn socket(&self) -> PathBuf {
         socket(&self.dir)
@@ -198,11 +236,14 @@ impl Redis {
 
     /// The password that it was started with.
     fn password(&self) -> Option<&str> {
+        self.argument("--requirepass")
+    }
+
+    /// What stands behind this argument.
+    fn argument(&self, name: &str) -> Option<&str> {
         let arguments = &self.options.arguments;
-        let name = arguments
-            .iter()
-            .position(|argument| argument == "--requirepass")?;
-        arguments.get(name + 1).map(String::as_str)
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1).map(String::as_str)
     }
 
     /// Stops it in its tracks: connections stay open and nothing is answered.

@@ -1,5 +1,6 @@
 //! A primary with replicas, and the sentinels that watch over them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::eventually;
@@ -7,6 +8,10 @@ use super::redis::{Kind, Options, Redis};
 
 /// What the sentinels call the primary.
 pub const NAME: &str = "mymaster";
+
+/// A sentinel connects to a new primary only up to a second after it has named it, and until then hears nothing from it. With
+/// less than that it would take the new one for dead, now and then, and fail over again.
+const DOWN_AFTER_MS: u32 = 1_500;
 
 const REPLICAS: usize = 2;
 const SENTINELS: usize = 3;
@@ -22,9 +27,11 @@ pub struct Setting {
     pub password: Option<String>,
     /// Of the sentinels, if any.
     pub sentinel_password: Option<String>,
+    /// All of them speak TLS with each other, with the certificates of this folder: see [`Options::with_tls`].
+    pub tls: Option<PathBuf>,
 }
 
-/// One primary, two replicas, three sentinels of which two must agree. A primary counts as down after half a second.
+/// One primary, two replicas, three sentinels of which two must agree. A primary counts as down after a second and a half.
 #[derive(Debug)]
 pub struct Sentinels {
     /// The primary and the replicas. The first one is the primary at first.
@@ -42,7 +49,7 @@ impl Sentinels {
     /// The same with passwords, or of another kind.
     pub fn start_with(setting: &Setting) -> Self {
         let primary = member(setting, None);
-        let port = primary.port();
+        let port = primary.port_of_others();
         let mut members = vec![primary];
         members.extend((0..REPLICAS).map(|_| member(setting, Some(port))));
         for replica in &members[1..] {
@@ -56,7 +63,7 @@ impl Sentinels {
 
     /// What `REDIS_URL` wants: the name and the sentinels.
     pub fn url(&self) -> String {
-        let addresses = self.sentinels.iter().map(Redis::address);
+        let addresses = self.sentinels.iter().map(Redis::address_of_others);
         std::iter::once(NAME.to_owned())
             .chain(addresses)
             .collect::<Vec<_>>()
@@ -79,7 +86,9 @@ impl Sentinels {
     pub fn named_by(&self, sentinel: &Redis) -> Option<usize> {
         let command = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}");
         let (_, port): (String, u16) = sentinel.try_command(&command).ok()?;
-        self.members.iter().position(|member| member.port() == port)
+        self.members
+            .iter()
+            .position(|member| [member.port(), member.port_of_others()].contains(&port))
     }
 
     /// Has a replica made the primary while the old one still lives, as an operator would.
@@ -152,6 +161,9 @@ fn member(setting: &Setting, primary: Option<u16>) -> Redis {
     if let Some(password) = &setting.password {
         options = options.with(&["--requirepass", password, "--masterauth", password]);
     }
+    if let Some(folder) = &setting.tls {
+        options = options.with_tls(folder);
+    }
     if let Some(port) = primary {
         options = options.with(&["--replicaof", "127.0.0.1", &port.to_string()]);
     }
@@ -161,7 +173,7 @@ fn member(setting: &Setting, primary: Option<u16>) -> Redis {
 fn sentinel(setting: &Setting, primary: u16) -> Redis {
     let mut text = format!(
         "sentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
-         sentinel down-after-milliseconds {NAME} 500\n\
+         sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n\
          sentinel failover-timeout {NAME} 3000\n\
          sentinel parallel-syncs {NAME} 2\n"
     );
@@ -175,6 +187,9 @@ fn sentinel(setting: &Setting, primary: u16) -> Redis {
     if let Some(password) = &setting.sentinel_password {
         text.push_str(&format!("sentinel sentinel-pass {password}\n"));
         options = options.with(&["--requirepass", password]);
+    }
+    if let Some(folder) = &setting.tls {
+        options = options.with_tls(folder);
     }
     options.sentinel = Some(text);
     options.start()

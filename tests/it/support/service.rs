@@ -162,6 +162,11 @@ impl Service {
             .sum()
     }
 
+    /// How many bytes of its memory are in use.
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
+    }
+
     /// For how long its threads waited for a core.
     pub fn waited_for_a_core(&self) -> Duration {
         self.process.waited_for_a_core()

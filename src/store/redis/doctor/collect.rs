@@ -1,31 +1,22 @@
-//! Asks a server. Every answer may be missing; the whole is bounded in time.
+//! Asks a server that holds counters for everything.
 
 use std::hash::BuildHasher as _;
-use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, Value, cmd};
+use redis::{Cmd, Value, cmd};
 
-use super::facts::{Answer, Facts, Fault, Rights, RoundTrips, Sample, Values};
-use crate::clock::Clock;
+use super::asker::{Asker, Way};
+use super::facts::{Answer, Facts, Fault, Rights, RoundTrips, Sample, Values, lines};
 use crate::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior};
 use crate::store::Keys;
 use crate::store::redis::call::{Call, Decision, Reply};
-use crate::store::redis::connect_error::ConnectError;
-use crate::store::redis::deployment::Deployment;
-use crate::store::redis::link::Link;
+use crate::store::redis::deployment::Kind;
 use crate::store::redis::script::{Dialect, Script};
-use crate::store::redis::{Context, RedisOptions};
+use crate::store::redis::server::Server;
+use crate::store::redis::slot::key_in;
 
-/// All of it ends within this time.
-const WITHIN_US: Micros = 9_000_000;
-/// One answer comes within this time, or it is missing.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// Round trips that are measured, at most for `ROUND_TRIPS_WITHIN_US`.
-const ROUND_TRIPS: usize = 200;
+/// The longest time for measuring round trips.
 const ROUND_TRIPS_WITHIN_US: Micros = 3_000_000;
 /// Bounds of the look at existing keys.
-const SCANS: usize = 20;
 const SCAN_COUNT: usize = 500;
 const SCAN_WITHIN_US: Micros = 1_000_000;
 
@@ -45,97 +36,61 @@ const CONFIG: &[&str] = &[
     "zset-max-ziplist-value",
 ];
 
-/// A connection, and the time until which it is asked.
-struct Asker<'a> {
-    connection: MultiplexedConnection,
-    clock: &'a Clock,
-    until: Micros,
-    user: String,
-}
-
-impl Asker<'_> {
-    async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> Answer<T> {
-        let left = Duration::from_micros(self.until.saturating_sub(self.clock.now_us()));
-        match tokio::time::timeout(left.min(ANSWER_WITHIN), command.query_async(&mut self.connection)).await {
-            Ok(answer) => answer.map_err(|error| Fault::of(&error)),
-            Err(_) => Err(Fault::timeout()),
-        }
-    }
-}
-
-/// Connects as a lane does, and asks for everything.
-pub(super) async fn collect(context: &Context, prefix: &str) -> Facts {
-    let options = &context.options;
-    let op_timeout_us = u64::try_from(options.op_timeout.as_micros()).unwrap_or(Micros::MAX);
-    let started = context.clock.now_us();
-    let until = started + WITHIN_US;
-    let mut asker = match connect(options, &context.clock, until).await {
+/// Connects as a lane does, and asks for everything. On a cluster `its` says which slots this server has, for the keys that are
+/// written.
+pub(super) async fn collect(
+    way: Way<'_>,
+    server: &Server,
+    its: Option<&(dyn Fn(u16) -> bool + Sync)>,
+) -> Facts {
+    let subject = way.subject;
+    let op_timeout_us = u64::try_from(subject.op_timeout.as_micros()).unwrap_or(Micros::MAX);
+    let kind = subject.deployment.kind();
+    let started = way.clock.now_us();
+    let mut asker = match Asker::connect(way, server, "TIME").await {
         Ok(asker) => asker,
-        Err(fault) => return Facts::unreachable(op_timeout_us, &fault),
+        Err(fault) => return Facts::unreachable(op_timeout_us, kind, &fault),
     };
-    let connected = Ok(context.clock.now_us() - started);
-    let probe = format!(
-        "{prefix}doctor:{:016x}",
-        std::hash::RandomState::new().hash_one(started)
-    );
+    let connected = Ok(asker.now_us() - started);
+    let name = format!("doctor:{:016x}", std::hash::RandomState::new().hash_one(started));
+    let prefix = subject.prefix.as_str();
+    let probe = match its {
+        None => format!("{prefix}{name}"),
+        // One without slots refuses any key, which is what is to be seen then.
+        Some(its) => key_in(prefix, &name, its).unwrap_or_else(|| format!("{prefix}{name}")),
+    };
     let user = asker.user.clone();
+    let info = info(&mut asker).await;
+    let dialect = load(&mut asker, &info).await;
     Facts {
         op_timeout_us,
+        kind,
         connected,
-        info: info(&mut asker).await,
+        role: role(&mut asker, &info).await,
+        info,
         config: config(&mut asker).await,
-        rights: rights(&mut asker, user, &probe).await,
+        rights: rights(&mut asker, kind, user, &probe).await,
         time_and_write: time_and_write(&mut asker, &probe).await,
-        scripts: scripts(&mut asker, &probe).await,
-        round_trips: round_trips(&mut asker).await,
-        sample: sample(&mut asker, prefix).await,
-    }
-}
-
-async fn connect<'a>(options: &RedisOptions, clock: &'a Clock, until: Micros) -> Answer<Asker<'a>> {
-    let Deployment::Single(server) = options.deployment.clone() else {
-        return Err(Fault::new("wrong", "not a single server"));
-    };
-    let at = server.clone();
-    let known = tokio::task::spawn_blocking(move || server.connection_info()).await;
-    let info = match known {
-        Ok(info) => info.map_err(|error| Fault::new("wrong", &error.to_string()))?,
-        Err(error) => return Err(Fault::new("wrong", &error.to_string())),
-    };
-    let user = info.redis_settings().username().unwrap_or("default").to_owned();
-    let wait = options.connect_timeout.min(Duration::from_micros(WITHIN_US));
-    let opened = tokio::time::timeout(wait, Link::new(options).open(&at)).await;
-    let opened = opened.map_err(|_| Fault::timeout())?;
-    let connection = opened.map_err(|error| {
-        let code = match error {
-            ConnectError::Password => "WRONGPASS",
-            ConnectError::Network(_) => "unreachable",
-            ConnectError::Timeout(_) => "timeout",
-            _ => "wrong",
-        };
-        Fault::new(code, &error.to_string())
-    })?;
-    let mut asker = Asker {
-        connection,
-        clock,
-        until,
-        user,
-    };
-    // A server that asks for a password takes connections without one, and refuses only commands.
-    match asker.ask::<Value>(&cmd("TIME")).await {
-        Err(fault) if ["NOAUTH", "LOADING", "MASTERDOWN", "timeout"].contains(&fault.code.as_str()) => {
-            Err(fault)
-        }
-        _ => Ok(asker),
+        scripts: scripts(&mut asker, &probe, &dialect).await,
+        dialect: dialect.ok(),
+        round_trips: round_trips(&mut asker, way.effort.round_trips).await,
+        sample: sample(&mut asker, prefix, way.effort.scans).await,
     }
 }
 
 async fn info(asker: &mut Asker<'_>) -> Answer<Values> {
     let text: String = asker.ask(&cmd("INFO")).await?;
-    let pairs = text.lines().filter_map(|line| line.split_once(':'));
-    Ok(pairs
-        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-        .collect())
+    Ok(lines(&text))
+}
+
+/// `master` or `slave`, from whichever may be asked.
+async fn role(asker: &mut Asker<'_>, info: &Answer<Values>) -> Answer<String> {
+    if let Ok(Some(role)) = info.as_ref().map(|info| info.get("role")) {
+        return Ok(role.clone());
+    }
+    let role: Vec<Value> = asker.ask(&cmd("ROLE")).await?;
+    let first = role.into_iter().next().unwrap_or(Value::Nil);
+    redis::from_redis_value(first).map_err(|_| Fault::new("wrong", "its answer to ROLE is none"))
 }
 
 /// One name at a time: several at once are new in Redis 7, and a pattern would bring passwords along.
@@ -149,9 +104,9 @@ async fn config(asker: &mut Asker<'_>) -> Answer<Values> {
 
 /// Sends every command that the scripts use in a form that changes nothing. Servers look at rights before anything else, so that
 /// any other error is none here. `ACL DRYRUN` would tell the same, but is a right of administrators, and new in Redis 7.
-async fn rights(asker: &mut Asker<'_>, user: String, probe: &str) -> Answer<Rights> {
+async fn rights(asker: &mut Asker<'_>, kind: Kind, user: String, probe: &str) -> Answer<Rights> {
     let no_such_script = "0".repeat(40);
-    let commands: [(&'static str, Vec<&str>); 13] = [
+    let mut commands: Vec<(&'static str, Vec<&str>)> = vec![
         ("evalsha", vec!["EVALSHA", &no_such_script, "1", probe]),
         ("script|load", vec!["SCRIPT", "LOAD", "return 1"]),
         ("time", vec!["TIME"]),
@@ -166,6 +121,13 @@ async fn rights(asker: &mut Asker<'_>, user: String, probe: &str) -> Answer<Righ
         ("del", vec!["DEL", probe]),
         ("pexpire", vec!["PEXPIRE", probe, "1000"]),
     ];
+    if kind == Kind::Cluster {
+        // It holds for the next command alone.
+        commands.extend([
+            ("cluster|slots", vec!["CLUSTER", "SLOTS"]),
+            ("asking", vec!["ASKING"]),
+        ]);
+    }
     let mut rights = Rights {
         // Who may not ask is who we said we are.
         user: asker.ask(cmd("ACL").arg("WHOAMI")).await.unwrap_or(user),
@@ -188,11 +150,31 @@ async fn time_and_write(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
     asker.ask(cmd("EVALSHA").arg(hash).arg(1).arg(probe)).await
 }
 
-/// Runs both scripts: a consume alone, and one of each algorithm in a call.
-async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
-    for script in Script::all() {
-        let () = asker.ask(cmd("SCRIPT").arg("LOAD").arg(script.text(Dialect::Plain))).await?;
+/// Loads the scripts as a lane does: with flags where the server knows them, without where it is too old or does not take them.
+async fn load(asker: &mut Asker<'_>, info: &Answer<Values>) -> Answer<Dialect> {
+    let version = info.as_ref().ok().and_then(|info| info.get("redis_version"));
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    if major.is_none_or(|major| major >= 7) {
+        let loaded = load_in(asker, Dialect::Flags).await;
+        if loaded.is_ok() || major.is_some() {
+            return loaded.map(|()| Dialect::Flags);
+        }
     }
+    load_in(asker, Dialect::Plain).await.map(|()| Dialect::Plain)
+}
+
+async fn load_in(asker: &mut Asker<'_>, dialect: Dialect) -> Answer<()> {
+    for script in Script::all() {
+        let () = asker
+            .ask(cmd("SCRIPT").arg("LOAD").arg(script.text(dialect)))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Runs the scripts that decide: a consume alone, and one of each algorithm in a call.
+async fn scripts(asker: &mut Asker<'_>, probe: &str, dialect: &Answer<Dialect>) -> Answer<()> {
+    let dialect = *dialect.as_ref().map_err(Fault::clone)?;
     let algorithms = [
         Algorithm::SlidingWindow,
         Algorithm::FixedWindow,
@@ -201,7 +183,7 @@ async fn scripts(asker: &mut Asker<'_>, probe: &str) -> Answer<()> {
     for algorithms in [&algorithms[..1], &algorithms[..]] {
         let (call, keys) = call(algorithms, probe)?;
         let mut command = Cmd::new();
-        call.write_to(call.script(), Dialect::Plain, &mut command);
+        call.write_to(call.script(), dialect, &mut command);
         let value = asker.ask::<Value>(&command).await;
         // Should this fail, their time to live ends them.
         let _ = asker.ask::<Value>(cmd("DEL").arg(keys)).await;
@@ -243,17 +225,18 @@ fn call(algorithms: &[Algorithm], probe: &str) -> Answer<(Call, Vec<String>)> {
 }
 
 /// By `TIME`, which costs what `PING` does, needs no right that the scripts do not need, and tells the clock as well.
-async fn round_trips(asker: &mut Asker<'_>) -> Answer<RoundTrips> {
-    let (time, end) = (cmd("TIME"), asker.clock.now_us() + ROUND_TRIPS_WITHIN_US);
-    let mut times = Vec::with_capacity(ROUND_TRIPS);
+async fn round_trips(asker: &mut Asker<'_>, count: usize) -> Answer<RoundTrips> {
+    let (time, end) = (cmd("TIME"), asker.now_us() + ROUND_TRIPS_WITHIN_US);
+    let mut times = Vec::with_capacity(count);
     let mut fastest: Option<(Micros, i64)> = None;
-    while times.len() < ROUND_TRIPS {
-        let sent = asker.clock.now_us();
+    while times.len() < count {
+        asker.pause().await;
+        let sent = asker.now_us();
         if sent > end && !times.is_empty() {
             break;
         }
         let (seconds, micros): (u64, u64) = asker.ask(&time).await?;
-        let took = asker.clock.now_us() - sent;
+        let took = asker.now_us() - sent;
         let (server, ours) = (seconds * 1_000_000 + micros, sent + took / 2);
         if fastest.is_none_or(|(least, _)| took < least) {
             fastest = Some((took, server.cast_signed().saturating_sub(ours.cast_signed())));
@@ -270,15 +253,16 @@ async fn round_trips(asker: &mut Asker<'_>) -> Answer<RoundTrips> {
     })
 }
 
-async fn sample(asker: &mut Asker<'_>, prefix: &str) -> Answer<Sample> {
-    let (pattern, end) = (pattern(prefix), asker.clock.now_us() + SCAN_WITHIN_US);
+async fn sample(asker: &mut Asker<'_>, prefix: &str, scans: usize) -> Answer<Sample> {
+    let (pattern, end) = (pattern(prefix), asker.now_us() + SCAN_WITHIN_US);
     let mut sample = Sample::default();
     let mut cursor = "0".to_owned();
-    for _ in 0..SCANS {
+    for _ in 0..scans {
         let mut scan = cmd("SCAN");
         scan.arg(&cursor).arg("MATCH").arg(&pattern);
         let (next, keys): (String, Vec<Vec<u8>>) = asker.ask(scan.arg("COUNT").arg(SCAN_COUNT)).await?;
         for key in keys {
+            asker.pause().await;
             // -2 is a key that is gone by now.
             match asker.ask::<i64>(cmd("PTTL").arg(&key)).await? {
                 -2 => continue,
@@ -290,7 +274,7 @@ async fn sample(asker: &mut Asker<'_>, prefix: &str) -> Answer<Sample> {
                 _ => {}
             }
             sample.keys += 1;
-            if asker.clock.now_us() > end {
+            if asker.now_us() > end {
                 return Ok(sample);
             }
         }
@@ -299,7 +283,7 @@ async fn sample(asker: &mut Asker<'_>, prefix: &str) -> Answer<Sample> {
             sample.all = true;
             break;
         }
-        if asker.clock.now_us() > end {
+        if asker.now_us() > end {
             break;
         }
     }

@@ -6,6 +6,8 @@ use std::fmt;
 use redis::{ErrorKind, RedisError};
 
 use crate::limiter::Micros;
+use crate::store::redis::deployment::Kind;
+use crate::store::redis::script::Dialect;
 
 /// Codes that a server gives inside the text of a script's error, before Redis 7.
 const IN_SCRIPTS: &[&str] = &[
@@ -87,6 +89,14 @@ pub(super) type Answer<T> = Result<T, Fault>;
 /// Names and values, of `INFO` or of `CONFIG GET`.
 pub(super) type Values = BTreeMap<String, String>;
 
+/// The lines `name:value` of an answer such as that of `INFO`.
+pub(super) fn lines(text: &str) -> Values {
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
 /// Times of calls that were made one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RoundTrips {
@@ -119,14 +129,20 @@ pub(super) struct Sample {
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     pub op_timeout_us: Micros,
+    /// What it should be a part of.
+    pub kind: Kind,
     /// How long it took to connect.
     pub connected: Answer<Micros>,
+    /// `master` or `slave`.
+    pub role: Answer<String>,
     pub info: Answer<Values>,
     pub config: Answer<Values>,
     pub rights: Answer<Rights>,
     /// A script that reads the time and then writes.
     pub time_and_write: Answer<()>,
-    /// Our own scripts, loaded and run.
+    /// How our own scripts were loaded, if they were.
+    pub dialect: Option<Dialect>,
+    /// The same, loaded and run.
     pub scripts: Answer<()>,
     pub round_trips: Answer<RoundTrips>,
     pub sample: Answer<Sample>,
@@ -134,14 +150,17 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Nothing seen but why.
-    pub fn unreachable(op_timeout_us: Micros, fault: &Fault) -> Self {
+    pub fn unreachable(op_timeout_us: Micros, kind: Kind, fault: &Fault) -> Self {
         Self {
             op_timeout_us,
+            kind,
             connected: Err(fault.clone()),
+            role: Err(fault.clone()),
             info: Err(fault.clone()),
             config: Err(fault.clone()),
             rights: Err(fault.clone()),
             time_and_write: Err(fault.clone()),
+            dialect: None,
             scripts: Err(fault.clone()),
             round_trips: Err(fault.clone()),
             sample: Err(fault.clone()),

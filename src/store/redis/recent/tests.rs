@@ -241,10 +241,24 @@ fn hits_are_summed_to_a_bound_and_replayed_as_records() {
     );
     let mut call = Call::new();
     call.push(&keys, &charges, Prior::default(), 0).expect("fits");
-    assert_eq!(call.script().hash(Dialect::Flags), Script::batch().hash(Dialect::Flags));
+    assert_eq!(
+        call.script().hash(Dialect::Flags),
+        Script::batch().hash(Dialect::Flags)
+    );
     // What could not be recorded is there the next time.
     recent.put_back(&replayed);
     assert_eq!(recent.replay(START, |_| true), replayed);
+}
+
+#[test]
+fn a_node_that_takes_over_has_it_all() {
+    let mut recent = Recent::default();
+    note(&mut recent, START, "key", 1);
+    let replayed = recent.replay(START, |_| true);
+    let mut heir = Recent::default();
+    heir.put_back(&replayed);
+    heir.forget(START + SECOND);
+    assert_eq!(heir.replay(START + SECOND, |_| true), replayed);
 }
 
 #[test]

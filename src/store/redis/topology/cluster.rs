@@ -17,8 +17,8 @@ use crate::store::redis::Context;
 use crate::store::redis::connect_error::ConnectError;
 use crate::store::redis::deployment::Deployment;
 use crate::store::redis::keeper;
-use crate::store::redis::link::Link;
 use crate::store::redis::lane::Lane;
+use crate::store::redis::link::Link;
 use crate::store::redis::recent::Replayed;
 use crate::store::redis::server::Server;
 use crate::store::redis::slot::slot_of;
@@ -62,7 +62,12 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
         let known = now.known_servers(template);
         let (primaries, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, _, primary)| *primary);
         let server = |(endpoint, server, _)| (endpoint, server);
-        let mut views = look(&link, &mut connections, primaries.into_iter().map(server).collect()).await;
+        let mut views = look(
+            &link,
+            &mut connections,
+            primaries.into_iter().map(server).collect(),
+        )
+        .await;
         if views.iter().all(Result::is_err) {
             let others = others.into_iter().map(server).chain(seeds.clone()).collect();
             views = look(&link, &mut connections, others).await;
@@ -79,7 +84,11 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
             .filter_map(Result::ok)
             .filter(|view| view.map.covered() > 0)
             .max_by_key(|view| (view.epoch, view.map.covered()));
-        behind = if newest.as_ref().is_some_and(|view| view.epoch < last) { behind + 1 } else { 0 };
+        behind = if newest.as_ref().is_some_and(|view| view.epoch < last) {
+            behind + 1
+        } else {
+            0
+        };
         if let Some(view) = newest.filter(|view| view.epoch >= last || behind >= BEHIND_MAX) {
             last = view.epoch;
             now.take_over(view.map, template, &context);
@@ -102,7 +111,9 @@ async fn look(
         let open = connections.remove(&endpoint);
         async move {
             let asked = tokio::time::timeout(WITHIN, ask(link, &server, open, &endpoint)).await;
-            (endpoint, asked.unwrap_or(Err(ConnectError::Timeout(WITHIN))))
+            let asked = asked.unwrap_or(Err(ConnectError::Timeout(WITHIN)));
+            let asked = asked.map_err(|error| error.at(&endpoint));
+            (endpoint, asked)
         }
     });
     let answers = join_all(asking).await;
@@ -203,7 +214,12 @@ impl Topology {
         tracing::info!(node = %endpoint, "a primary of the redis cluster");
         let server = template.at(&endpoint.host, endpoint.port);
         let place = Place::At(Box::new(server));
-        let node = Arc::new(Node::new(endpoint.to_string(), place, context.options.threads, past));
+        let node = Arc::new(Node::new(
+            endpoint.to_string(),
+            place,
+            context.options.threads,
+            past,
+        ));
         lock(&node.state.recent).put_back(&charged);
         for (thread, runtime) in threads {
             self.start_lanes(&node, *thread, runtime, context);
@@ -240,10 +256,20 @@ impl Topology {
             Some((_, node)) => Arc::clone(node),
             None => {
                 // Of a replica that took over, only a look at all slots says what it has to be told.
-                if map.primaries.iter().any(|(_, replicas)| replicas.contains(&endpoint)) {
+                if map
+                    .primaries
+                    .iter()
+                    .any(|(_, replicas)| replicas.contains(&endpoint))
+                {
                     return None;
                 }
-                let node = self.add(&endpoint, template, (Past::default(), Vec::new()), &threads, context);
+                let node = self.add(
+                    &endpoint,
+                    template,
+                    (Past::default(), Vec::new()),
+                    &threads,
+                    context,
+                );
                 nodes.push((endpoint.clone(), Arc::clone(&node)));
                 map.primaries.push((endpoint.clone(), Vec::new()));
                 node
@@ -285,8 +311,11 @@ fn past_of(
     let Some((_, before)) = before else {
         return (Past::default(), Vec::new());
     };
-    let charged = lock(&before.state.recent).replay(now, serves);
+    let charged = before.state.hand_over(now, serves);
     // If it is just being told something itself, its marker is not known.
     let past = before.state.past.try_lock();
-    (past.map_or_else(|_| Past::default().heir(), |past| past.heir()), charged)
+    (
+        past.map_or_else(|_| Past::default().heir(), |past| past.heir()),
+        charged,
+    )
 }

@@ -25,6 +25,8 @@ const CALM: Duration = Duration::from_millis(500);
 const TROUBLE: Duration = Duration::from_millis(100);
 /// Rounds in a row that all name an earlier epoch: no sentinels that were cut off, but ones that were set up anew.
 const BEHIND_MAX: u32 = 30;
+/// Rounds in a row without any answer that are worth a line in the log.
+const SILENT: u32 = 3;
 /// A sentinel that takes longer has not answered.
 const WITHIN: Duration = Duration::from_millis(300);
 
@@ -51,20 +53,36 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
     let link = Link::new(&context.options);
     let mut connections: Vec<Option<MultiplexedConnection>> = sentinels.iter().map(|_| None).collect();
     let mut last: Option<Named> = None;
-    let mut behind = 0;
+    let (mut behind, mut silent) = (0, 0);
     loop {
         let questions = connections
             .iter_mut()
             .zip(sentinels)
             .map(|(connection, sentinel)| ask(&link, sentinel, connection, master));
         let answers = join_all(questions).await;
-        let Some(topology) = topology.upgrade() else { return };
+        let Some(topology) = topology.upgrade() else {
+            return;
+        };
         let Some(node) = topology.only() else { return };
         let named = answers.iter().filter_map(|answer| answer.as_ref().ok());
         let newest = named.max_by_key(|named| named.epoch).cloned();
         let is_behind = |new: &Named| last.as_ref().is_some_and(|last| new.epoch < last.epoch);
-        behind = if newest.as_ref().is_some_and(is_behind) { behind + 1 } else { 0 };
+        behind = if newest.as_ref().is_some_and(is_behind) {
+            behind + 1
+        } else {
+            0
+        };
+        silent = if newest.is_none() {
+            silent + 1
+        } else {
+            say_answered(master, silent)
+        };
         match (&newest, &last) {
+            (None, Some(_)) if silent == SILENT => {
+                for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+                    tracing::error!(master, %error, "no sentinel answers, so a failover would not be seen");
+                }
+            }
             (None, None) => {
                 for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
                     node.state.say(error);
@@ -87,6 +105,14 @@ pub(super) async fn follow(topology: Weak<Topology>, context: Arc<Context>) {
     }
 }
 
+/// Says that sentinels answer again, if it was said that they do not. None is silent then.
+fn say_answered(master: &str, silent: u32) -> u32 {
+    if silent >= SILENT {
+        tracing::info!(master, "sentinels answer again");
+    }
+    0
+}
+
 async fn ask(
     link: &Link,
     sentinel: &Server,
@@ -102,7 +128,10 @@ async fn ask(
         // primary there as soon as that has agreed, in the first only when its replicas follow.
         let mut commands = redis::pipe();
         commands.cmd("SENTINEL").arg("MASTER").arg(master);
-        commands.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        commands
+            .cmd("SENTINEL")
+            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(master);
         let answers: RedisResult<Answers> = commands.query_async(&mut open).await;
         let (fields, at) = answers.map_err(|error| ConnectError::of(&error))?;
         let named = read(&fields, at).ok_or(ConnectError::NoPrimary)?;
@@ -112,6 +141,7 @@ async fn ask(
     tokio::time::timeout(WITHIN, asking)
         .await
         .unwrap_or(Err(ConnectError::Timeout(WITHIN)))
+        .map_err(|error| error.at(format!("sentinel {}", sentinel.name())))
 }
 
 fn read(fields: &HashMap<String, String>, at: Option<(String, u16)>) -> Option<Named> {

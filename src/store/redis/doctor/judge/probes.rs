@@ -3,6 +3,7 @@
 use super::super::facts::Facts;
 use super::super::report::{CONNECTION, Check};
 use super::{ms, remedy, unknown};
+use crate::store::redis::script::Dialect;
 
 /// Nothing depends on our clock being the server's, but people who read both logs do.
 const CLOCKS_APART_US: u64 = 1_000_000;
@@ -10,7 +11,7 @@ const CLOCKS_APART_US: u64 = 1_000_000;
 pub(super) fn connection(facts: &Facts) -> Check {
     match &facts.connected {
         Ok(took) => Check::ok(CONNECTION, format!("made in {}", ms(*took))),
-        Err(fault) => Check::problem(CONNECTION, fault.to_string(), remedy(fault)),
+        Err(fault) => Check::problem(CONNECTION, fault.to_string(), remedy(facts.kind, fault)),
     }
 }
 
@@ -32,28 +33,41 @@ pub(super) fn rights(facts: &Facts) -> Check {
                 format!("ACL SETUSER {user} +{grant}, with keys that begin with redis.key_prefix"),
             )
         }
-        Err(fault) => Check::problem("rights", fault.to_string(), remedy(fault)),
+        Err(fault) => Check::problem("rights", fault.to_string(), remedy(facts.kind, fault)),
     }
 }
 
 pub(super) fn time_and_write(facts: &Facts) -> Check {
     match &facts.time_and_write {
         Ok(()) => Check::ok("time", "scripts may read the time and then write"),
-        Err(fault) => Check::problem("time", fault.to_string(), remedy(fault)),
+        Err(fault) => Check::problem("time", fault.to_string(), remedy(facts.kind, fault)),
     }
+}
+
+/// How scripts are sent to this server; nothing where they could not be loaded, which [`scripts`] says.
+pub(super) fn dialect(facts: &Facts) -> Option<Check> {
+    let found = match facts.dialect? {
+        Dialect::Flags => {
+            "scripts have flags: a server that is full or read-only refuses them before they run"
+        }
+        Dialect::Plain => {
+            "scripts have no flags, which came with Redis 7: a server that is full or read-only refuses when they write"
+        }
+    };
+    Some(Check::ok("dialect", found))
 }
 
 pub(super) fn scripts(facts: &Facts) -> Check {
     match &facts.scripts {
         Ok(()) => Check::ok("scripts", "loaded, and admitted a first hit by each algorithm"),
-        Err(fault) => Check::problem("scripts", fault.to_string(), remedy(fault)),
+        Err(fault) => Check::problem("scripts", fault.to_string(), remedy(facts.kind, fault)),
     }
 }
 
 pub(super) fn round_trips(facts: &Facts) -> Check {
     let trips = match &facts.round_trips {
         Ok(trips) => trips,
-        Err(fault) => return Check::problem("round trip", fault.to_string(), remedy(fault)),
+        Err(fault) => return Check::problem("round trip", fault.to_string(), remedy(facts.kind, fault)),
     };
     let timeout = facts.op_timeout_us;
     let found = format!(

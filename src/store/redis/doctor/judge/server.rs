@@ -3,6 +3,7 @@
 use super::super::facts::Facts;
 use super::super::report::Check;
 use super::{mib, unknown};
+use crate::store::redis::deployment::Kind;
 
 /// Used shares of `maxmemory`, in percent.
 const MEMORY_HIGH: u64 = 75;
@@ -73,34 +74,49 @@ pub(super) fn kind(facts: &Facts) -> Check {
 }
 
 pub(super) fn role(facts: &Facts) -> Check {
-    match facts.info("role") {
-        Some("master") => Check::ok("role", "primary"),
-        Some(_) => {
+    match &facts.role {
+        Ok(role) if role == "master" => Check::ok("role", "primary"),
+        Ok(_) => {
             let link = facts.info("master_link_status").unwrap_or("unknown");
-            Check::problem(
-                "role",
-                format!("replica, link to its primary {link}"),
-                "a replica takes no writes, or loses them: let redis.url (REDIS_URL) name the primary",
-            )
+            let advice = match facts.kind {
+                Kind::Single => {
+                    "a replica takes no writes, or loses them: let redis.url (REDIS_URL) name the primary"
+                }
+                Kind::Sentinel => {
+                    "it takes no writes: a failover under way ends within a minute; else see the sentinels' logs"
+                }
+                Kind::Cluster => "it takes no writes: a replica takes over just now; else see agreement",
+            };
+            Check::problem("role", format!("replica, link to its primary {link}"), advice)
         }
-        None => no_info("role", facts),
+        Err(fault) => unknown("role", "info", Some(fault)),
     }
 }
 
 pub(super) fn cluster(facts: &Facts) -> Check {
     let mode = facts.info("redis_mode").or(facts.info("server_mode"));
-    match (facts.info("cluster_enabled"), mode) {
-        (_, Some("sentinel")) => Check::problem(
+    match (facts.info("cluster_enabled"), mode, facts.kind) {
+        (_, Some("sentinel"), _) => Check::problem(
             "cluster",
             "a sentinel",
-            "it holds no keys, and sentinels are not supported yet: let redis.url (REDIS_URL) name the primary",
+            "it holds no keys: set redis.type (REDIS_TYPE) sentinel, and put the primary's name first in redis.url (REDIS_URL)",
         ),
-        (Some("1"), _) | (_, Some("cluster")) => Check::problem(
-            "cluster",
-            "a node of a cluster",
-            "clusters are not supported yet: let redis.url (REDIS_URL) name a server of its own",
-        ),
-        (Some("0"), _) | (None, Some("standalone")) => Check::ok("cluster", "no cluster"),
+        (Some("1"), ..) | (_, Some("cluster"), _) => match facts.kind {
+            Kind::Cluster => Check::ok("cluster", "a node of a cluster"),
+            Kind::Single | Kind::Sentinel => Check::problem(
+                "cluster",
+                "a node of a cluster",
+                "it refuses keys of other nodes: set redis.type (REDIS_TYPE) cluster, with nodes in redis.url (REDIS_URL)",
+            ),
+        },
+        (Some("0"), ..) | (None, Some("standalone"), _) => match facts.kind {
+            Kind::Cluster => Check::problem(
+                "cluster",
+                "no cluster",
+                "set redis.type (REDIS_TYPE) single, or let redis.url (REDIS_URL) name a cluster's nodes",
+            ),
+            Kind::Single | Kind::Sentinel => Check::ok("cluster", "no cluster"),
+        },
         _ => no_info("cluster", facts),
     }
 }
@@ -206,7 +222,14 @@ pub(super) fn replicas(facts: &Facts) -> Check {
         );
     }
     if count == 0 {
-        return Check::ok("replicas", "none");
+        return match facts.kind {
+            Kind::Single => Check::ok("replicas", "none"),
+            Kind::Sentinel | Kind::Cluster => Check::warning(
+                "replicas",
+                "none",
+                "give it one: if it is lost, nothing takes its place, and limits are counted without redis",
+            ),
+        };
     }
     let lags = (0..count).map(|at| replica_lag(facts, at));
     let Some((lag, behind)) = lags

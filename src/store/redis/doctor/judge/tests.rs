@@ -2,7 +2,13 @@
 
 use super::super::facts::{Facts, Fault, Rights, RoundTrips, Sample, Values};
 use super::super::report::{Check, Level, Report};
-use super::judge;
+use super::of_server;
+use crate::store::redis::deployment::Kind;
+use crate::store::redis::script::Dialect;
+
+fn judge(facts: &Facts) -> Report {
+    Report::new(of_server(facts))
+}
 
 /// Lines of a server, the check that looks at them, its level, and a part of what it finds.
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Level, &'a str);
@@ -18,6 +24,8 @@ fn values(pairs: &[(&str, &str)]) -> Values {
 fn healthy() -> Facts {
     Facts {
         op_timeout_us: 10_000,
+        kind: Kind::Single,
+        role: Ok("master".to_owned()),
         connected: Ok(1_200),
         info: Ok(values(&[
             ("redis_version", "7.0.15"),
@@ -44,6 +52,7 @@ fn healthy() -> Facts {
             missing: Vec::new(),
         }),
         time_and_write: Ok(()),
+        dialect: Some(Dialect::Flags),
         scripts: Ok(()),
         round_trips: Ok(RoundTrips {
             count: 200,
@@ -81,7 +90,7 @@ fn only(facts: &Facts, check: &str, level: Level, found: &str) {
 fn a_healthy_server_has_no_warnings() {
     let report = judge(&healthy());
     assert_eq!(report.result, Level::Ok, "{report}");
-    assert_eq!(report.checks.len(), 15, "{report}");
+    assert_eq!(report.checks.len(), 16, "{report}");
 }
 
 #[test]
@@ -107,7 +116,6 @@ fn what_the_server_says_of_itself() {
             "Dragonfly df-v1.2",
         ),
         (&[("mvcc_depth", "0")], "server", Warning, "KeyDB 7.0.15"),
-        (&[("role", "slave")], "role", Problem, "replica"),
         (
             &[("cluster_enabled", "1")],
             "cluster",
@@ -163,6 +171,62 @@ fn what_the_server_says_of_itself() {
             all.extend(values(info));
         }
         only(&facts, check, *level, found);
+    }
+}
+
+#[test]
+fn what_it_should_be_a_part_of() {
+    use Level::{Ok, Problem, Warning};
+    let node = [("cluster_enabled", "1")];
+    let sentinel = [("redis_mode", "sentinel"), ("cluster_enabled", "")];
+    let with_replica = [
+        ("connected_slaves", "1"),
+        ("master_repl_offset", "100"),
+        ("slave0", "ip=1,port=2,state=online,offset=90,lag=1"),
+    ];
+    type Parts<'a> = (Kind, &'a [(&'a str, &'a str)], Level, &'a str);
+    let cases: &[Parts<'_>] = &[
+        (Kind::Single, &[], Ok, "no cluster"),
+        (Kind::Single, &node, Problem, "a node of a cluster"),
+        (Kind::Sentinel, &node, Problem, "a node of a cluster"),
+        (Kind::Sentinel, &sentinel, Problem, "a sentinel"),
+        (Kind::Cluster, &node, Ok, "a node of a cluster"),
+        (Kind::Cluster, &[], Problem, "no cluster"),
+    ];
+    for (kind, info, level, found) in cases {
+        let mut facts = healthy();
+        facts.kind = *kind;
+        if let (Result::Ok(all), Result::Ok(config)) = (&mut facts.info, &mut facts.config) {
+            all.extend(values(info));
+            all.extend(values(&with_replica));
+            config.extend(values(&[("min-replicas-to-write", "1")]));
+        }
+        only(&facts, "cluster", *level, found);
+    }
+    for (kind, level) in [
+        (Kind::Single, Ok),
+        (Kind::Sentinel, Warning),
+        (Kind::Cluster, Warning),
+    ] {
+        let mut facts = healthy();
+        facts.kind = kind;
+        if let Result::Ok(all) = &mut facts.info {
+            all.extend(values(if kind == Kind::Cluster { &node } else { &[] }));
+        }
+        only(&facts, "replicas", level, "none");
+        facts = healthy();
+        facts.kind = kind;
+        facts.role = Result::Ok("slave".to_owned());
+        assert_eq!(find(&judge(&facts), "role").level, Problem);
+    }
+}
+
+#[test]
+fn how_scripts_are_sent() {
+    for (dialect, found) in [(Dialect::Plain, "have no flags"), (Dialect::Flags, "have flags")] {
+        let mut facts = healthy();
+        facts.dialect = Some(dialect);
+        only(&facts, "dialect", Level::Ok, found);
     }
 }
 
@@ -307,7 +371,7 @@ fn a_server_that_is_not_there_has_one_check() {
         ("timeout", "redis.timeout"),
         ("LOADING", "wait"),
     ] {
-        let report = judge(&Facts::unreachable(1, &Fault::new(code, "why")));
+        let report = judge(&Facts::unreachable(1, Kind::Single, &Fault::new(code, "why")));
         assert_eq!((report.result, report.checks.len()), (Level::Problem, 1));
         let said = report.checks[0].advice.as_deref().unwrap_or_default();
         assert!(said.contains(advice), "{code}: {said}");

@@ -10,6 +10,7 @@ mod connecting;
 mod kinds;
 mod server;
 mod slots;
+mod splitting;
 
 use std::time::Duration;
 

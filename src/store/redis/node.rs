@@ -154,10 +154,11 @@ impl NodeState {
         }
     }
 
-    /// Notes that a lane could not connect, and why. One that others can use is not away.
+    /// Notes that a lane could not connect, and why. A node that others can use is not away, unless it says itself that it is none.
     pub fn can_not_connect(&self, error: &ConnectError, now: Micros) {
         self.say(error);
-        if self.connected.load(Ordering::Relaxed) == 0 && self.breaker.admits() {
+        let is_none = matches!(error, ConnectError::Replica) || self.connected.load(Ordering::Relaxed) == 0;
+        if is_none && self.breaker.admits() {
             self.moved(self.breaker.trip(now, Reason::Disconnected));
         }
     }

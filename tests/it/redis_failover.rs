@@ -111,6 +111,9 @@ fn an_empty_server_is_told_what_it_lacks() {
     charge_first(&service);
     std::thread::sleep(FORGOTTEN);
     charge_last(&service);
+    // However long it is away.
+    redis.kill();
+    std::thread::sleep(Duration::from_secs(12));
     redis.restart();
     eventually("a recovery", WITHIN, || recoveries(&service) == 1);
     wait_used(&service, "sliding", "other");

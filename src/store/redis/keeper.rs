@@ -177,7 +177,6 @@ async fn mark(node: &NodeState, context: &Context, link: &Link) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        lock(&node.recent).forget(context.clock.now_us());
         // A primary that was replaced may live on, and would still take what is written.
         let is_moved = place.has_changed().unwrap_or(true);
         place.mark_unchanged();
@@ -201,7 +200,8 @@ async fn mark(node: &NodeState, context: &Context, link: &Link) {
             context.serves(node, slot)
         });
         match tokio::time::timeout(MARK_WITHIN, marking).await {
-            Ok(Ok(())) => {}
+            // Only now: as long as it is away, and until a new one was told, all is kept.
+            Ok(Ok(())) => lock(&node.recent).forget(context.clock.now_us()),
             failed => {
                 connected = None;
                 let why = if failed.is_err() {

@@ -129,7 +129,7 @@ impl Recent {
         }
     }
 
-    /// Forgets what was noted more than 10 s ago; to be called every second or so, for a node that is idle.
+    /// Forgets what was noted more than 10 s ago; to be called every second or so, for a node that is there and idle.
     pub fn forget(&mut self, now: Micros) {
         self.drop_until(now.saturating_sub(IDLE_US));
     }

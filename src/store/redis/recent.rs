@@ -1,7 +1,7 @@
 //! What this process has charged on one primary during the last seconds. Replication is asynchronous, so a new primary may have
 //! lost it; there it is recorded again. No I/O and no clock here.
 //!
-//! Kept is what was confirmed within 2 s before the *latest* confirmation: a failover takes seconds, during which nothing is
+//! Kept is what was confirmed within 3.5 s before the *latest* confirmation: a failover takes seconds, during which nothing is
 //! confirmed. The hits go into a log of chunks, each with its keys in one text: for a call that is one copy of its keys, no
 //! look-up and hardly ever an allocation. Only a replay sums them up.
 //!
@@ -129,7 +129,7 @@ impl Recent {
         }
     }
 
-    /// Forgets what was noted more than 10 s ago; to be called every second or so, for a node that is idle.
+    /// Forgets what was noted more than 10 s ago; to be called every second or so, for a node that is there and idle.
     pub fn forget(&mut self, now: Micros) {
         self.drop_until(now.saturating_sub(IDLE_US));
     }

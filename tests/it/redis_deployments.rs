@@ -1,5 +1,10 @@
 //! Sentinels and clusters with passwords and TLS, a second Redis for limits of one second, and sentinels that are gone: end to end.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "other processes keep real time, and so must who watches them"
+)]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,10 @@
 //! What a new primary may lack, an instance records there again before it uses it; and an old one is not used any more.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "other processes keep real time, and so must who watches them"
+)]
+
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::Cluster;

@@ -1,5 +1,10 @@
 //! `strict: true`: denied while Redis is away, and for one window after it has come back without its data.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "other processes keep real time, and so must who watches them"
+)]
+
 use std::time::{Duration, Instant};
 
 use crate::support::on_redis::{ask, ask_redis, recoveries, remaining, start, wait_marked, wait_used};

@@ -43,7 +43,9 @@ impl Search {
             *entry = Entry { key, value };
         }
         let mut path = Path::new();
-        let found = self.domain.find(&entries[..self.entries.len()], &mut self.composite, &mut path);
+        let found = self
+            .domain
+            .find(&entries[..self.entries.len()], &mut self.composite, &mut path);
         assert!(found.is_some());
     }
 }

@@ -22,7 +22,7 @@ fi
 if ! "$runner" --version 2>/dev/null | grep -qF "$version"; then
     cargo install gungraun-runner --version "$version" --root "$tools"
 fi
-GUNGRAUN_RUNNER=$runner cargo bench --bench instructions | tee "$out" | grep '^instructions::' || true
+GUNGRAUN_RUNNER=$runner ${CARGO:-cargo} bench --bench instructions | tee "$out" | grep '^instructions::' || true
 
 python3 - "$out" "${1:-}" <<'PYTHON'
 import re, sys

@@ -39,8 +39,8 @@ test-tools: ## install what the tests need and this machine lacks
 policies-check: ## the example policies must load without an error
 	$(CARGO) run --quiet -- check examples/policies
 
-bench: ## the micro-benchmarks
-	$(CARGO) bench --bench path
+bench: ## instructions of a request's way, against those in benches/instructions.toml; wall-clock ones: cargo bench --bench path
+	scripts/bench.sh
 
 clean: ## remove target/, with the tools installed there
 	$(CARGO) clean

@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::descriptor::Unit;
 use crate::policy::Metadata;
+
+/// Statuses in the request's order; up to two take no allocation.
+pub type Statuses = SmallVec<[Status; 2]>;
 
 /// What the caller is told.
 #[derive(Clone, Debug, Default)]
@@ -11,7 +16,7 @@ pub struct Answer {
     /// The request must not go on.
     pub denied: bool,
     /// One status for each descriptor, in the request's order.
-    pub statuses: Vec<Status>,
+    pub statuses: Statuses,
     /// Headers for the downstream response.
     pub response_headers: Vec<Header>,
     /// The body of the denied response; empty for none.

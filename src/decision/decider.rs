@@ -6,17 +6,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::answer::{Answer, CurrentLimit, Header, Status};
-use super::plan::{Plan, Planner, Subject};
+use super::buffers::{Buffers, Parts};
+use super::plan::{Planner, Series, Shown, Subject};
 use super::{Options, headers, metadata};
 use crate::clock::Clock;
 use crate::descriptor::{KeyEncoder, Request};
-use crate::limiter::{Mode, Verdict};
+use crate::limiter::{Charge, Mode, Verdict};
 use crate::policy::snapshot::Lookup;
-use crate::policy::{DomainPolicy, Snapshot};
+use crate::policy::{DomainPolicy, Rule, Snapshot};
 use crate::store::Batch;
 use crate::store::local::LocalStore;
 use crate::store::{Step, Store};
-use crate::telemetry::{Observed, Telemetry, Transport};
+use crate::telemetry::{LimitSeries, Observed, Telemetry, Transport};
 
 /// Why a request can't be decided although it is valid: an answer would be a guess.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +82,7 @@ impl Decider {
         budget: Option<Duration>,
     ) -> Result<Answer, NotReady> {
         let now = self.clock.now_us();
-        let snapshot = self.snapshot.load();
+        let snapshot = Held::of(&self.snapshot, self.store.may_wait());
         let answer = match snapshot.look_up(request.domain()) {
             Lookup::NotLoaded => return Err(self.not_ready(transport, NotReady::NoPolicies)),
             Lookup::InError => {
@@ -124,15 +125,17 @@ impl Decider {
             telemetry: &self.telemetry,
             now,
         };
-        let mut plan = planner.plan();
-        plan.global.budget_us = budget.map(|budget| u64::try_from(budget.as_micros()).unwrap_or(u64::MAX));
-        let denied = self.charge(&mut plan).await;
-        self.answer(request, &plan, denied)
+        let mut buffers = Buffers::take();
+        let parts = buffers.parts();
+        let subjects = planner.plan(parts);
+        parts.global.budget_us = budget.map(|budget| u64::try_from(budget.as_micros()).unwrap_or(u64::MAX));
+        let denied = self.charge(parts).await;
+        self.answer(request, parts, &subjects, denied)
     }
 
     /// Has both parts of the plan decided, so that they are denied together. Returns whether the request is denied.
-    async fn charge(&self, plan: &mut Plan<'_>) -> bool {
-        let Plan { global, local, .. } = plan;
+    async fn charge(&self, parts: &mut Parts) -> bool {
+        let Parts { global, local, .. } = parts;
         if !local.charges.is_empty() {
             // Quota limits deny only all together: those of the other part are counted as not over until they are decided.
             local.prior.quota_limits = count_quota(global);
@@ -154,61 +157,39 @@ impl Decider {
         global.outcome.denied
     }
 
-    fn answer(&self, request: &Request<'_>, plan: &Plan<'_>, denied: bool) -> Answer {
+    fn answer(&self, request: &Request<'_>, parts: &Parts, subjects: &[Subject<'_>], denied: bool) -> Answer {
         let mut answer = Answer {
             denied,
             ..Answer::default()
         };
-        answer.statuses.reserve_exact(plan.subjects.len());
-        for subject in &plan.subjects {
-            let status = match subject {
+        answer.statuses.reserve_exact(subjects.len());
+        for subject in subjects {
+            answer.statuses.push(match subject {
                 Subject::Free { unlimited, .. } => Status {
                     remaining: if *unlimited { u32::MAX } else { 0 },
                     ..Status::default()
                 },
                 Subject::Limited {
                     rule,
-                    numbers,
+                    shown,
+                    local,
                     charge,
                     series,
                 } => {
-                    let batch = if numbers.local { &plan.local } else { &plan.global };
-                    // A store that left no verdict has decided nothing: the limit was not checked, so it is not passed.
-                    let unknown = Verdict {
-                        over: true,
-                        limit: batch.charges[*charge].limit.burst().into(),
-                        ..Verdict::default()
-                    };
-                    let verdict = batch.verdicts.get(*charge).copied().unwrap_or(unknown);
-                    observe(series, batch, *charge, verdict);
-                    let shadow = rule.is_some_and(|rule| rule.shadow);
-                    Status {
-                        over: verdict.over && !shadow,
-                        quota: batch.charges[*charge].quota,
-                        current_limit: Some(CurrentLimit {
-                            requests_per_unit: numbers.requests_per_unit,
-                            unit: numbers.unit,
-                            unit_multiplier: numbers.unit_multiplier,
-                            name: rule
-                                .map(|rule| Arc::clone(&rule.name))
-                                .filter(|name| !name.is_empty()),
-                        }),
-                        remaining: u32::try_from(verdict.remaining).unwrap_or(u32::MAX),
-                        reset_s: Some(verdict.wait_us.div_ceil(1_000_000)),
-                    }
+                    let batch = if *local { &parts.local } else { &parts.global };
+                    status(*rule, *shown, batch, *charge, series)
                 }
-            };
-            answer.statuses.push(status);
+            });
         }
-        if !denied && (plan.local.outcome.would_deny || plan.global.outcome.would_deny) {
+        if !denied && (parts.local.outcome.would_deny || parts.global.outcome.would_deny) {
             self.telemetry.requests.global_shadow.increment(1);
         }
-        self.decorate(request, plan, &mut answer);
+        self.decorate(request, subjects, &mut answer);
         answer
     }
 
     /// Adds what settings ask for besides the statuses.
-    fn decorate(&self, request: &Request<'_>, plan: &Plan<'_>, answer: &mut Answer) {
+    fn decorate(&self, request: &Request<'_>, subjects: &[Subject<'_>], answer: &mut Answer) {
         if let Some(names) = &self.options.limit_headers {
             answer.response_headers = headers::limit_headers(names, &answer.statuses);
         }
@@ -225,10 +206,65 @@ impl Decider {
             }
         }
         if self.options.dynamic_metadata {
-            let rules = plan.subjects.iter().map(|subject| match subject {
+            let rules = subjects.iter().map(|subject| match subject {
                 Subject::Free { rule, .. } | Subject::Limited { rule, .. } => *rule,
             });
             answer.dynamic_metadata = Some(metadata::dynamic_metadata(request, rules.zip(&answer.statuses)));
+        }
+    }
+}
+
+/// What became of one limited descriptor.
+fn status(rule: Option<&Rule>, shown: Shown, batch: &Batch, place: usize, series: &Series<'_>) -> Status {
+    let charge = &batch.charges[place];
+    // A store that left no verdict has decided nothing: the limit was not checked, so it is not passed.
+    let unknown = || Verdict {
+        over: true,
+        limit: charge.limit.burst().into(),
+        ..Verdict::default()
+    };
+    let verdict = batch.verdicts.get(place).copied().unwrap_or_else(unknown);
+    observe(series.get(), charge, verdict);
+    let name = rule.map(|rule| &rule.name).filter(|name| !name.is_empty());
+    Status {
+        over: verdict.over && !rule.is_some_and(|rule| rule.shadow),
+        quota: charge.quota,
+        current_limit: Some(CurrentLimit {
+            requests_per_unit: shown.requests_per_unit,
+            unit: shown.unit,
+            unit_multiplier: shown.unit_multiplier,
+            name: name.cloned(),
+        }),
+        remaining: u32::try_from(verdict.remaining).unwrap_or(u32::MAX),
+        reset_s: Some(verdict.wait_us.div_ceil(1_000_000)),
+    }
+}
+
+/// The snapshot that a request is decided by.
+enum Held {
+    /// On loan: the cheapest, and one of a few that a thread has.
+    Guard(arc_swap::Guard<Arc<Snapshot>>),
+    /// For as long as a store may take.
+    Own(Arc<Snapshot>),
+}
+
+impl Held {
+    fn of(snapshot: &ArcSwap<Snapshot>, may_wait: bool) -> Self {
+        if may_wait {
+            Self::Own(snapshot.load_full())
+        } else {
+            Self::Guard(snapshot.load())
+        }
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        match self {
+            Self::Guard(snapshot) => snapshot,
+            Self::Own(snapshot) => snapshot,
         }
     }
 }
@@ -238,8 +274,7 @@ fn count_quota(batch: &Batch) -> u32 {
     u32::try_from(quota).unwrap_or(u32::MAX)
 }
 
-fn observe(series: &crate::telemetry::LimitSeries, batch: &Batch, charge: usize, verdict: Verdict) {
-    let charge = &batch.charges[charge];
+fn observe(series: &LimitSeries, charge: &Charge, verdict: Verdict) {
     match charge.mode {
         Mode::Refund => series.refund(charge.hits),
         Mode::Consume | Mode::Record | Mode::Peek => series.observe(Observed {

@@ -4,20 +4,19 @@
 //! and say what came of it.
 
 mod answer;
+mod buffers;
 mod decider;
 mod headers;
 mod metadata;
 mod plan;
 
-pub use answer::{Answer, CurrentLimit, Header, Status};
+pub use answer::{Answer, CurrentLimit, Header, Status, Statuses};
 pub use decider::{Decider, NotReady};
 pub use headers::HeaderNames;
 
-use crate::descriptor::Unit;
-use crate::limiter::{Limit, OnStoreError};
-use crate::policy::Defaults;
+use crate::descriptor::LimitOverride;
 use crate::policy::compile::limit_of;
-use crate::policy::schema::ChargeRule;
+use crate::policy::{Defaults, RuleLimit};
 
 /// What is decided the same way for every request.
 #[derive(Clone, Debug)]
@@ -41,28 +40,18 @@ pub struct Options {
 }
 
 /// The numbers of a limit that is in force for one descriptor, of a rule or of an override.
-#[derive(Clone, Copy, Debug)]
-struct Numbers {
-    limit: Limit,
-    requests_per_unit: u32,
-    unit: Unit,
-    unit_multiplier: Option<u32>,
-    charge: ChargeRule,
-    local: bool,
-    on_store_error: OnStoreError,
-}
+type Numbers = RuleLimit;
 
-impl Numbers {
-    fn of_override(it: &crate::descriptor::LimitOverride, defaults: Defaults) -> Option<Self> {
-        let window_s = it.window_s()?;
-        Some(Self {
-            limit: limit_of(defaults.algorithm, it.requests_per_unit, window_s, None, false),
-            requests_per_unit: it.requests_per_unit,
-            unit: it.unit?,
-            unit_multiplier: (it.unit_multiplier > 1).then_some(it.unit_multiplier),
-            charge: defaults.charge,
-            local: false,
-            on_store_error: defaults.on_store_error,
-        })
-    }
+/// What an override says, if it can be used.
+fn numbers_of(it: &LimitOverride, defaults: Defaults) -> Option<Numbers> {
+    let window_s = it.window_s()?;
+    Some(Numbers {
+        limit: limit_of(defaults.algorithm, it.requests_per_unit, window_s, None, false),
+        requests_per_unit: it.requests_per_unit,
+        unit: it.unit?,
+        unit_multiplier: (it.unit_multiplier > 1).then_some(it.unit_multiplier),
+        charge: defaults.charge,
+        local: false,
+        on_store_error: defaults.on_store_error,
+    })
 }

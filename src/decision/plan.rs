@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Numbers, Options};
-use crate::descriptor::{Descriptor, Entry, Hits, KeyEncoder, KeyPart, Request};
+use super::buffers::Parts;
+use super::{Numbers, Options, numbers_of};
+use crate::descriptor::{Descriptor, Entry, Hits, KeyEncoder, KeyPart, KeySuffix, Request, Unit};
 use crate::limiter::{Algorithm, Charge, Micros, Mode, Prior};
-use crate::policy::compile::rule_id;
 use crate::policy::schema::ChargeRule;
 use crate::policy::{DomainPolicy, Path, Rule};
-use crate::store::Batch;
 use crate::telemetry::{LimitSeries, Telemetry};
 
 /// What one descriptor is subject to.
@@ -26,43 +25,72 @@ pub(super) enum Subject<'p> {
     /// A limit, and where its charge is.
     Limited {
         rule: Option<&'p Rule>,
-        numbers: Numbers,
+        shown: Shown,
+        /// Which of the two batches holds the charge.
+        local: bool,
         charge: usize,
-        series: Arc<LimitSeries>,
+        series: Series<'p>,
     },
 }
 
-/// The charges of a request: of the shared store and of this instance alone.
-pub(super) struct Plan<'p> {
-    pub subjects: SmallVec<[Subject<'p>; 8]>,
-    pub global: Batch,
-    pub local: Batch,
+/// What an answer says of a limit.
+#[derive(Clone, Copy)]
+pub(super) struct Shown {
+    pub requests_per_unit: u32,
+    pub unit: Unit,
+    pub unit_multiplier: Option<u32>,
 }
 
+/// The metrics of a limit.
+pub(super) enum Series<'p> {
+    /// Held by the rule or the domain.
+    Held(&'p LimitSeries),
+    /// Looked up, because their name has values of the request.
+    Found(Arc<LimitSeries>),
+}
+
+impl Series<'_> {
+    pub fn get(&self) -> &LimitSeries {
+        match self {
+            Self::Held(series) => series,
+            Self::Found(series) => series,
+        }
+    }
+}
+
+/// What the descriptors are subject to, in the request's order.
+pub(super) type Subjects<'p> = SmallVec<[Subject<'p>; 4]>;
+
 /// Makes plans.
-pub(super) struct Planner<'a, 'p> {
+pub(super) struct Planner<'a, 'r, 'p> {
     pub domain: &'p DomainPolicy,
-    pub request: &'a Request<'a>,
+    pub request: &'a Request<'r>,
     pub keys: &'a KeyEncoder,
     pub options: &'a Options,
     pub telemetry: &'a Telemetry,
     pub now: Micros,
 }
 
-impl<'p> Planner<'_, 'p> {
-    /// Plans the request. Names that a matched rule `replaces` are known only when all descriptors are matched, so in a domain
-    /// that has such rules all of them are matched once before.
-    pub fn plan(&self) -> Plan<'p> {
+impl<'p> Planner<'_, '_, 'p> {
+    /// Plans the request: puts its charges into the batches of `parts`. Names that a matched rule `replaces` are known only when
+    /// all descriptors are matched, so in a domain that has such rules all of them are matched once before.
+    pub fn plan(&self, parts: &mut Parts) -> Subjects<'p> {
+        let prior = Prior {
+            never_deny: self.options.shadow_mode,
+            ..Prior::default()
+        };
+        parts.global.begin(self.now, prior);
+        parts.local.begin(self.now, prior);
+        // Neither allocates until there is something to put in.
         let mut replaced: HashSet<&str> = HashSet::new();
         if self.domain.has_replaces() {
             let mut seen: HashSet<u64> = HashSet::new();
-            let mut composite = String::new();
             let mut path = Path::new();
             for descriptor in self.request.descriptors() {
                 // An override takes the place of the rule, with all that the rule says.
                 if descriptor.limit.is_none_or(|limit| limit.window_s().is_none()) {
                     let entries = self.request.entries(descriptor);
-                    let rule = self.domain.find(entries, &mut composite, &mut path);
+                    let rule = self.domain.find(entries, &mut parts.text, &mut path);
                     if let Some(rule) = rule.filter(|rule| !rule.replaces.is_empty() && seen.insert(rule.id))
                     {
                         replaced.extend(rule.replaces.iter().map(|name| &**name));
@@ -70,71 +98,44 @@ impl<'p> Planner<'_, 'p> {
                 }
             }
         }
-        self.plan_without(&replaced)
+        self.plan_without(&replaced, parts)
     }
 
-    fn plan_without(&self, replaced: &HashSet<&str>) -> Plan<'p> {
-        let count = self.request.descriptors().len();
-        let batch = || Batch {
-            now: self.now,
-            prior: Prior {
-                never_deny: self.options.shadow_mode,
-                ..Prior::default()
-            },
-            ..Batch::default()
-        };
-        let mut plan = Plan {
-            subjects: SmallVec::with_capacity(count),
-            global: batch(),
-            local: batch(),
-        };
+    fn plan_without(&self, replaced: &HashSet<&str>, parts: &mut Parts) -> Subjects<'p> {
+        let mut subjects = Subjects::with_capacity(self.request.descriptors().len());
         // An unlimited rule has nothing to take away.
-        let is_replaced =
-            |rule: &Rule| rule.limit.is_some() && !rule.name.is_empty() && replaced.contains(&*rule.name);
-        let mut composite = String::new();
+        let is_replaced = |rule: &Rule| {
+            !replaced.is_empty()
+                && rule.limit.is_some()
+                && !rule.name.is_empty()
+                && replaced.contains(&*rule.name)
+        };
         let mut path = Path::new();
         for descriptor in self.request.descriptors() {
+            let free = |rule, unlimited| Subject::Free { rule, unlimited };
+            if let Some(numbers) = self.numbers_of_override(descriptor) {
+                path.clear();
+                subjects.push(self.limited(parts, descriptor, None, &numbers, &path));
+                continue;
+            }
             let entries = self.request.entries(descriptor);
-            let subject = match self.numbers_of_override(descriptor) {
-                Some(numbers) => self.limited(&mut plan, descriptor, None, numbers, &Path::new()),
-                None => match self.domain.find(entries, &mut composite, &mut path) {
-                    None => Subject::Free {
-                        rule: None,
-                        unlimited: false,
-                    },
-                    Some(rule) if is_replaced(rule) => Subject::Free {
-                        rule: None,
-                        unlimited: false,
-                    },
-                    Some(rule) => match &rule.limit {
-                        None => Subject::Free {
-                            rule: Some(rule),
-                            unlimited: true,
-                        },
-                        Some(limit) => {
-                            let numbers = Numbers {
-                                limit: limit.limit,
-                                requests_per_unit: limit.requests_per_unit,
-                                unit: limit.unit,
-                                unit_multiplier: limit.unit_multiplier,
-                                charge: limit.charge,
-                                local: limit.local,
-                                on_store_error: limit.on_store_error,
-                            };
-                            self.limited(&mut plan, descriptor, Some(rule), numbers, &path)
-                        }
-                    },
+            let found = self.domain.find(entries, &mut parts.text, &mut path);
+            subjects.push(match found {
+                None => free(None, false),
+                Some(rule) if is_replaced(rule) => free(None, false),
+                Some(rule) => match &rule.limit {
+                    None => free(Some(rule), true),
+                    Some(numbers) => self.limited(parts, descriptor, Some(rule), numbers, &path),
                 },
-            };
-            plan.subjects.push(subject);
+            });
         }
-        plan
+        subjects
     }
 
     /// An override that can't be used is counted, and the configured limit holds.
     fn numbers_of_override(&self, descriptor: &Descriptor) -> Option<Numbers> {
         let limit = descriptor.limit.as_ref()?;
-        let numbers = Numbers::of_override(limit, self.options.defaults);
+        let numbers = numbers_of(limit, self.options.defaults);
         if numbers.is_none() {
             self.telemetry.requests.overrides_ignored.increment(1);
         }
@@ -143,23 +144,23 @@ impl<'p> Planner<'_, 'p> {
 
     fn limited(
         &self,
-        plan: &mut Plan<'p>,
+        parts: &mut Parts,
         descriptor: &Descriptor,
         rule: Option<&'p Rule>,
-        numbers: Numbers,
+        numbers: &Numbers,
         path: &Path<'p>,
     ) -> Subject<'p> {
         let entries = self.request.entries(descriptor);
         let batch = if numbers.local {
-            &mut plan.local
+            &mut parts.local
         } else {
-            &mut plan.global
+            &mut parts.global
         };
-        let rule_id = rule.map_or_else(|| rule_id(self.domain.name(), ""), |rule| rule.id);
+        let rule_id = rule.map_or_else(|| self.domain.override_id(), |rule| rule.id);
         // Overrides of a domain differ in their windows; counters that stand in for many must not mix them.
         let id = rule_id.wrapping_mul(31).wrapping_add(numbers.limit.window_us());
         let counter = batch.keys.add(id, |out| {
-            self.write_key(out, entries, rule.is_none(), &numbers, path)
+            self.write_key(out, entries, rule.is_none(), numbers, path)
         });
         batch.charges.push(Charge {
             counter,
@@ -170,12 +171,16 @@ impl<'p> Planner<'_, 'p> {
             quota: self.options.quota_mode || rule.is_some_and(|rule| rule.quota),
         });
         batch.on_store_error.push(numbers.on_store_error);
-        let series = self.series(rule, path, entries);
         Subject::Limited {
             rule,
-            numbers,
+            shown: Shown {
+                requests_per_unit: numbers.requests_per_unit,
+                unit: numbers.unit,
+                unit_multiplier: numbers.unit_multiplier,
+            },
+            local: numbers.local,
             charge: batch.charges.len() - 1,
-            series,
+            series: self.series(rule, path, entries, &mut parts.text),
         }
     }
 
@@ -197,44 +202,41 @@ impl<'p> Planner<'_, 'p> {
                     value: entry.value,
                 },
             });
-        let window_s = it.limit.window_us() / 1_000_000;
-        let algorithm = match it.limit.algorithm() {
-            Algorithm::SlidingWindow => "sw1",
-            Algorithm::FixedWindow => "fw1",
-            Algorithm::TokenBucket => "tb1",
-            Algorithm::LocalBucket => "lb1",
+        let algorithm = it.limit.algorithm();
+        // A bucket holds a fraction of its numbers, so two overrides with different numbers can't share one.
+        let number = overridden && algorithm == Algorithm::TokenBucket;
+        let suffix = KeySuffix {
+            algorithm: match algorithm {
+                Algorithm::SlidingWindow => "sw1",
+                Algorithm::FixedWindow => "fw1",
+                Algorithm::TokenBucket => "tb1",
+                Algorithm::LocalBucket => "lb1",
+            },
+            window_s: it.limit.window_us() / 1_000_000,
+            number: number.then_some(it.requests_per_unit),
         };
-        if overridden && it.limit.algorithm() == Algorithm::TokenBucket {
-            // A bucket holds a fraction of its numbers, so two overrides with different numbers can't share one.
-            let requests = it.requests_per_unit;
-            self.keys.encode(
-                out,
-                self.domain.name(),
-                self.domain.shard_by(),
-                parts,
-                format_args!("{algorithm}:{window_s}:{requests}"),
-            );
-        } else {
-            self.keys.encode(
-                out,
-                self.domain.name(),
-                self.domain.shard_by(),
-                parts,
-                format_args!("{algorithm}:{window_s}"),
-            );
-        }
+        let (domain, shard_by) = (self.domain.name(), self.domain.shard_by());
+        self.keys.encode(out, domain, shard_by, parts, suffix);
     }
 
-    /// The metrics of a limit, by the reference server's naming rules.
-    fn series(&self, rule: Option<&Rule>, path: &Path<'_>, entries: &[Entry<'_>]) -> Arc<LimitSeries> {
+    /// The metrics of a limit, by the reference server's naming rules. `name` is space to write in.
+    fn series(
+        &self,
+        rule: Option<&'p Rule>,
+        path: &Path<'_>,
+        entries: &[Entry<'_>],
+        name: &mut String,
+    ) -> Series<'p> {
+        let domain = self.domain;
         let Some(rule) = rule else {
-            return self.telemetry.limit(self.domain.name(), "override");
+            let look_up = || self.telemetry.limit(domain.name(), "override");
+            return Series::Held(domain.override_series.get_or_init(look_up));
         };
         if !rule.detailed_metric && !path.iter().any(|node| node.value_to_metric) {
-            let look_up = || self.telemetry.limit(self.domain.name(), &rule.path);
-            return Arc::clone(rule.series.get_or_init(look_up));
+            let look_up = || self.telemetry.limit(domain.name(), &rule.path);
+            return Series::Held(rule.series.get_or_init(look_up));
         }
-        let mut name = String::new();
+        name.clear();
         for (node, entry) in path.iter().zip(entries) {
             if !name.is_empty() {
                 name.push('.');
@@ -249,7 +251,7 @@ impl<'p> Planner<'_, 'p> {
                 let _ = write!(name, "{}_{}", entry.key, entry.value);
             }
         }
-        self.telemetry.limit(self.domain.name(), &name)
+        Series::Found(self.telemetry.limit(domain.name(), name))
     }
 }
 

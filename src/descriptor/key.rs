@@ -48,6 +48,42 @@ pub enum KeyPart<'a> {
     },
 }
 
+/// The end of a key: how it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySuffix {
+    /// Algorithm and version of the format, at most 3 characters.
+    pub algorithm: &'static str,
+    /// The window in seconds.
+    pub window_s: u64,
+    /// A number that keeps counters of different limits apart.
+    pub number: Option<u32>,
+}
+
+impl KeySuffix {
+    fn write(self, out: &mut String) {
+        out.push_str(self.algorithm);
+        push_number(self.window_s, out);
+        if let Some(number) = self.number {
+            push_number(number.into(), out);
+        }
+    }
+}
+
+/// Appends a colon and a number, without what the standard library's formatting costs.
+fn push_number(mut number: u64, out: &mut String) {
+    let mut digits = [b':'; 21];
+    let mut from = digits.len();
+    loop {
+        from -= 1;
+        digits[from] = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&digits[from - 1..]).unwrap_or_default());
+}
+
 /// Writes keys one after the other into one buffer.
 #[derive(Clone, Debug)]
 pub struct KeyEncoder {
@@ -68,7 +104,7 @@ impl KeyEncoder {
         })
     }
 
-    /// Appends a key to `out`; `suffix` names the algorithm and the window. With `shard_by` the first of the `parts` with that
+    /// Appends a key to `out`; `suffix` names the algorithm and the window. Nothing is allocated but by `out`. With `shard_by` the first of the `parts` with that
     /// key is the slot tag; where none has it, the key is the same as without.
     pub fn encode<'a>(
         &self,
@@ -76,7 +112,7 @@ impl KeyEncoder {
         domain: &str,
         shard_by: Option<&str>,
         parts: impl IntoIterator<Item = KeyPart<'a>, IntoIter: Clone>,
-        suffix: std::fmt::Arguments<'_>,
+        suffix: KeySuffix,
     ) {
         let start = out.len();
         let parts = parts.into_iter();
@@ -102,13 +138,12 @@ impl KeyEncoder {
         }
         let entries_end = out.len();
         out.push_str(end);
-        // Writing into a String can't fail.
-        let _ = out.write_fmt(suffix);
+        suffix.write(out);
         if out.len() - start > ENCODED_BYTES_MAX {
             out.truncate(entries_end);
             hash_from(out, long);
             out.push_str(end);
-            let _ = out.write_fmt(suffix);
+            suffix.write(out);
         }
     }
 }
@@ -143,9 +178,23 @@ fn hash_from(out: &mut String, from: usize) {
 }
 
 /// What stands for itself in a key; all else is `%XX`.
-const fn plain(byte: u8) -> bool {
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte as usize] = is_plain(byte);
+        byte += 1;
+    }
+    table
+};
+
+const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'-' | b'_' | b'.' | b'/' | b':' | b'@' | b'+' | b'*' | b',')
+}
+
+fn plain(byte: u8) -> bool {
+    PLAIN[usize::from(byte)]
 }
 
 fn escape(text: &str, out: &mut String) {
@@ -177,7 +226,12 @@ mod tests {
         let mut out = String::new();
         let encoder = KeyEncoder::new("rk:").expect("a plain prefix");
         let parts = parts.iter().copied();
-        encoder.encode(&mut out, domain, by, parts, format_args!("sw1:60"));
+        let suffix = KeySuffix {
+            algorithm: "sw1",
+            window_s: 60,
+            number: None,
+        };
+        encoder.encode(&mut out, domain, by, parts, suffix);
         out
     }
 
@@ -326,7 +380,11 @@ mod tests {
                     "d",
                     by,
                     parts,
-                    format_args!("tb1:3153600000:4294967295"),
+                    KeySuffix {
+                        algorithm: "tb1",
+                        window_s: 3_153_600_000,
+                        number: Some(u32::MAX),
+                    },
                 );
                 assert!(out.len() <= ENCODED_BYTES_MAX, "{length}: {} bytes", out.len());
             }

@@ -6,6 +6,6 @@ mod request;
 mod unit;
 
 pub use bounds::{Bounds, Invalid, KEY_BYTES_MAX};
-pub use key::{ENCODED_BYTES_MAX, KeyEncoder, KeyPart};
+pub use key::{ENCODED_BYTES_MAX, KeyEncoder, KeyPart, KeySuffix};
 pub use request::{Descriptor, Entry, Hits, LimitOverride, Request};
 pub use unit::Unit;

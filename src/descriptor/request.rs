@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::{Bounds, Invalid, Unit};
 
 /// One level of a descriptor.
@@ -54,13 +56,13 @@ pub struct Descriptor {
     pub limit: Option<LimitOverride>,
 }
 
-/// A whole request. Entries of all descriptors stand in one list, so that a request costs two allocations, not one a descriptor.
+/// A whole request. Entries of all descriptors stand in one list; a small request allocates nothing, any other one twice.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     domain: &'a str,
     hits_addend: u32,
-    entries: Vec<Entry<'a>>,
-    descriptors: Vec<Descriptor>,
+    entries: SmallVec<[Entry<'a>; 8]>,
+    descriptors: SmallVec<[Descriptor; 2]>,
 }
 
 impl<'a> Request<'a> {
@@ -79,8 +81,8 @@ impl<'a> Request<'a> {
         Ok(Self {
             domain,
             hits_addend,
-            entries: Vec::with_capacity(descriptors.saturating_mul(2)),
-            descriptors: Vec::with_capacity(descriptors),
+            entries: SmallVec::with_capacity(descriptors.saturating_mul(2)),
+            descriptors: SmallVec::with_capacity(descriptors),
         })
     }
 

@@ -89,6 +89,12 @@ impl SlidingWindow {
         if score == newest.score || self.entries.len() >= ENTRIES_MAX {
             self.entries.pop();
         }
+        if self.entries.len() == self.entries.capacity() {
+            // By half, not to the double: most of a million counters' memory is this list.
+            let more = (self.entries.len() / 2).max(2);
+            self.entries
+                .reserve_exact(more.min(ENTRIES_MAX - self.entries.len()));
+        }
         self.entries.push(Entry { score, total });
     }
 

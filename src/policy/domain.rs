@@ -1,17 +1,21 @@
 //! A domain's rules as an immutable tree, and the walk down that tree.
 //!
-//! All nodes stand in one list; one hash index finds a child by (parent, `key_value` or `key`). A look-up costs by the depth of
-//! the descriptor and the number of patterns on the levels it passes, not by the number of rules.
+//! All nodes stand in one list; one hash index finds a child by (parent, `key_value` or `key`), and patterns stand by what they
+//! begin and end with. A look-up costs by the depth and length of the descriptor, not by the number of rules, and allocates
+//! nothing.
 
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+use super::compile::rule_id;
 use super::pattern::Pattern;
 use super::rule::Rule;
+use super::wildcards::Wildcards;
 use crate::descriptor::{Entry, KeyPart};
+use crate::telemetry::LimitSeries;
 
 /// The nodes that a descriptor passed, one for each of its entries.
 pub type Path<'p> = SmallVec<[&'p Node; 8]>;
@@ -30,7 +34,7 @@ pub struct Node {
     pub share_threshold: bool,
     /// Metrics carry the request's value on this level.
     pub value_to_metric: bool,
-    wildcards: Vec<(Pattern, u32)>,
+    wildcards: Option<Box<Wildcards>>,
     rule: Option<Box<Rule>>,
 }
 
@@ -79,6 +83,10 @@ pub struct DomainPolicy {
     rules: usize,
     has_replaces: bool,
     shard_by: Option<Box<str>>,
+    /// Stands for the overrides of the domain where rules have their own number.
+    override_id: u64,
+    /// The metrics of all overrides, looked up when they are first used.
+    pub override_series: OnceLock<Arc<LimitSeries>>,
 }
 
 impl DomainPolicy {
@@ -90,7 +98,7 @@ impl DomainPolicy {
             key_bytes: 0,
             share_threshold: false,
             value_to_metric: false,
-            wildcards: Vec::new(),
+            wildcards: None,
             rule: None,
         };
         Self {
@@ -101,6 +109,8 @@ impl DomainPolicy {
             rules: 0,
             has_replaces: false,
             shard_by: None,
+            override_id: rule_id(name, ""),
+            override_series: OnceLock::new(),
         }
     }
 
@@ -126,6 +136,12 @@ impl DomainPolicy {
     #[must_use]
     pub fn shard_by(&self) -> Option<&str> {
         self.shard_by.as_deref()
+    }
+
+    /// The number of the domain's overrides, as [`Rule::id`] is that of a rule.
+    #[must_use]
+    pub fn override_id(&self) -> u64 {
+        self.override_id
     }
 
     /// All rules in the order of the files.
@@ -154,7 +170,8 @@ impl DomainPolicy {
         }
         let id = u32::try_from(self.nodes.len()).ok()?;
         if let Some(pattern) = Pattern::new(&composite) {
-            self.nodes[parent as usize].wildcards.push((pattern, id));
+            let wildcards = &mut self.nodes[parent as usize].wildcards;
+            wildcards.get_or_insert_default().push(pattern, id);
         }
         self.nodes[parent as usize].has_children = true;
         self.rules += usize::from(rule.is_some());
@@ -166,7 +183,7 @@ impl DomainPolicy {
             key_bytes: u32::try_from(key.len()).unwrap_or(u32::MAX),
             share_threshold: false,
             value_to_metric: false,
-            wildcards: Vec::new(),
+            wildcards: None,
             rule: rule.map(Box::new),
         });
         let (nodes, hasher) = (&self.nodes, &self.hasher);
@@ -216,13 +233,7 @@ impl DomainPolicy {
             composite.push_str(entry.value);
             let found = self
                 .child(level, composite)
-                .or_else(|| {
-                    let wildcards = &self.nodes[level as usize].wildcards;
-                    wildcards
-                        .iter()
-                        .find(|(pattern, _)| pattern.matches(composite))
-                        .map(|(_, id)| *id)
-                })
+                .or_else(|| self.nodes[level as usize].wildcards.as_ref()?.find(composite))
                 .or_else(|| self.child(level, entry.key));
             let id = found?;
             let node = &self.nodes[id as usize];
@@ -241,7 +252,7 @@ impl DomainPolicy {
 
 fn hash_of(hasher: &foldhash::fast::RandomState, parent: u32, composite: &str) -> u64 {
     let mut state = hasher.build_hasher();
-    parent.hash(&mut state);
-    composite.hash(&mut state);
+    state.write_u32(parent);
+    state.write(composite.as_bytes());
     state.finish()
 }

@@ -18,6 +18,8 @@ pub mod rule;
 pub mod schema;
 pub mod snapshot;
 pub mod source;
+mod trie;
+mod wildcards;
 pub mod yaml;
 
 pub use compile::Defaults;

@@ -26,14 +26,30 @@ impl Pattern {
         })
     }
 
+    /// What stands before the first `*`.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What stands behind the last `*`.
+    #[must_use]
+    pub fn suffix(&self) -> &str {
+        &self.suffix
+    }
+
     /// Whether the whole text matches. Prefix and suffix may not overlap; the parts between them are searched from the left,
     /// each at its first place, which finds a match whenever there is one.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        let Some(rest) = text.strip_prefix(&*self.prefix) else {
-            return false;
-        };
-        let Some(mut rest) = rest.strip_suffix(&*self.suffix) else {
+        text.starts_with(&*self.prefix) && text.ends_with(&*self.suffix) && self.matches_between(text)
+    }
+
+    /// Whether a text matches that begins with the prefix and ends with the suffix.
+    #[must_use]
+    pub fn matches_between(&self, text: &str) -> bool {
+        let end = text.len().saturating_sub(self.suffix.len());
+        let Some(mut rest) = text.get(self.prefix.len()..end) else {
             return false;
         };
         for part in &self.middle {

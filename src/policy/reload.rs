@@ -16,6 +16,10 @@ use super::source::watch::{Poke, Watch};
 /// Diagnostics logged at one load; the rest is counted.
 const LOGGED_MAX: usize = 20;
 
+/// How often, and how long apart, requests are asked to let go of a snapshot: longer than a store lets them wait.
+const RETIRED_LOOKS: u32 = 20;
+const RETIRED_PAUSE: Duration = Duration::from_millis(5);
+
 /// How the policies stand after a load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyStatus {
@@ -51,6 +55,8 @@ pub struct Reloader {
     loader: Loader,
     watch: Watch,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Snapshots that requests may still hold.
+    retired: Vec<Arc<Snapshot>>,
     status: PolicyStatus,
     started: bool,
 }
@@ -86,6 +92,7 @@ impl Reloader {
             loader,
             watch,
             snapshot,
+            retired: Vec::new(),
             status: PolicyStatus::default(),
             started: false,
         }
@@ -110,6 +117,19 @@ impl Reloader {
         ReloadHandle {
             poke: self.watch.poke(),
             stop,
+        }
+    }
+
+    /// Drops snapshots that no request holds any more. Here, because a million rules take longer to drop than a request may
+    /// take, and the last one to let go of them would be a request. Those that are held are looked at again after the next load.
+    fn drop_retired(&mut self) {
+        for _ in 0..RETIRED_LOOKS {
+            // Nobody can take hold of them anew.
+            self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+            if self.retired.is_empty() {
+                return;
+            }
+            std::thread::sleep(RETIRED_PAUSE);
         }
     }
 
@@ -158,7 +178,9 @@ impl Reloader {
             domains: domains.len(),
             rules: domains.iter().map(|domain| domain.rules_len()).sum(),
         };
-        self.snapshot.store(Arc::new(loaded.snapshot));
+        let old = self.snapshot.swap(Arc::new(loaded.snapshot));
+        self.retired.push(old);
+        self.drop_retired();
         !self.status.is_degraded()
     }
 }

@@ -8,7 +8,8 @@ use super::domain::DomainPolicy;
 /// An immutable set of domains, swapped as a whole. A domain whose files did not change is the same object in the next one.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    domains: HashMap<Arc<str>, Arc<DomainPolicy>>,
+    /// Names that are looked for come from outside, those that are held do not: a fast hash will do.
+    domains: HashMap<Arc<str>, Arc<DomainPolicy>, foldhash::fast::RandomState>,
     in_error: BTreeSet<Arc<str>>,
     /// A file in error tells no domain, so that any unknown one may be its.
     unknown_in_error: bool,

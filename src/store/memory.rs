@@ -84,6 +84,10 @@ impl Store for MemoryStore {
         Step::Done
     }
 
+    fn may_wait(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
         "memory, of this instance alone".to_owned()
     }

@@ -41,6 +41,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// what it can't reach it answers by its own rules, never by an error.
     fn decide<'a>(&'a self, batch: &'a mut Batch) -> Step<'a>;
 
+    /// Whether a decision may have to wait: then what it needs meanwhile is held in a way that costs nobody else anything.
+    fn may_wait(&self) -> bool {
+        true
+    }
+
     /// How it is, in a line for people.
     fn describe(&self) -> String;
 }

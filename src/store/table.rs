@@ -87,9 +87,9 @@ impl Table {
     }
 
     pub(super) fn fingerprint(&self, key: &str) -> Fingerprint {
-        let mut hasher = SipHasher13::new_with_keys(self.seed.0, self.seed.1);
-        hasher.write(key.as_bytes());
-        hasher.finish128().as_u128()
+        SipHasher13::new_with_keys(self.seed.0, self.seed.1)
+            .hash(key.as_bytes())
+            .as_u128()
     }
 
     /// The fingerprint of the counter that a rule's keys share when the table is full.
@@ -243,6 +243,12 @@ impl Shard {
 
     fn insert(&mut self, key: Fingerprint, state: State) -> u32 {
         let slot = u32::try_from(self.slots.len()).unwrap_or(NONE);
+        if self.slots.len() == self.slots.capacity() {
+            // By a quarter: what is reserved and unused of a million counters is felt.
+            let more = (self.slots.len() / 4).max(16);
+            self.slots
+                .reserve_exact(more.min(self.slots_max.saturating_sub(self.slots.len())).max(1));
+        }
         self.slots.push(Slot {
             key,
             state,

@@ -2,6 +2,8 @@
 
 use metrics::{Counter, Unit, counter, describe_counter};
 
+use super::striped::Striped;
+
 const HITS: &str = "ratekeeper_limit_hits_total";
 const OVER: &str = "ratekeeper_limit_over_limit_hits_total";
 const NEAR: &str = "ratekeeper_limit_near_limit_hits_total";
@@ -39,16 +41,21 @@ pub struct Observed {
     pub shadow: bool,
 }
 
-/// Counters of one limit. Handles: an increment is one atomic addition.
+/// The names in the order of the counts.
+const NAMES: [&str; 6] = [HITS, OVER, NEAR, WITHIN, SHADOW, REFUNDED];
+const HITS_AT: usize = 0;
+const OVER_AT: usize = 1;
+const NEAR_AT: usize = 2;
+const WITHIN_AT: usize = 3;
+const SHADOW_AT: usize = 4;
+const REFUNDED_AT: usize = 5;
+
+/// Counters of one limit: an increment is an addition that no other thread waits for. The registry learns them when it is asked.
 #[derive(Debug)]
 pub struct LimitSeries {
     near_ratio: f32,
-    hits: Counter,
-    over: Counter,
-    near: Counter,
-    within: Counter,
-    shadow: Counter,
-    refunded: Counter,
+    counts: Striped<6>,
+    shown: [Counter; 6],
 }
 
 impl LimitSeries {
@@ -57,18 +64,20 @@ impl LimitSeries {
             |name: &'static str| counter!(name, "domain" => domain.to_owned(), "limit" => limit.to_owned());
         Self {
             near_ratio,
-            hits: series(HITS),
-            over: series(OVER),
-            near: series(NEAR),
-            within: series(WITHIN),
-            shadow: series(SHADOW),
-            refunded: series(REFUNDED),
+            counts: Striped::default(),
+            shown: NAMES.map(series),
+        }
+    }
+
+    /// Brings up to date what the registry holds.
+    pub(super) fn show(&self) {
+        for (counter, count) in self.shown.iter().zip(self.counts.sums()) {
+            counter.absolute(count);
         }
     }
 
     /// Counts a charge by the reference server's table, its single-precision near limit included.
     pub fn observe(&self, it: Observed) {
-        self.hits.increment(it.hits);
         let near_from = near_limit(it.limit, self.near_ratio);
         if it.over {
             let before = if it.recorded {
@@ -81,30 +90,37 @@ impl LimitSeries {
             } else {
                 it.used.saturating_sub(it.limit).min(it.hits)
             };
-            if before < it.limit {
-                self.near
-                    .increment(it.limit - near_from.max(before).min(it.limit));
-            }
-            self.over.increment(over);
-            if it.shadow {
-                self.shadow.increment(over);
-            }
+            let near = if before < it.limit {
+                it.limit - near_from.max(before).min(it.limit)
+            } else {
+                0
+            };
+            let shadow = if it.shadow { over } else { 0 };
+            self.counts.add([
+                (HITS_AT, it.hits),
+                (OVER_AT, over),
+                (NEAR_AT, near),
+                (SHADOW_AT, shadow),
+            ]);
         } else {
-            let before = it.used.saturating_sub(it.hits);
-            if it.used > near_from {
-                self.near.increment(if before >= near_from {
+            let near = if it.used > near_from {
+                let before = it.used.saturating_sub(it.hits);
+                if before >= near_from {
                     it.hits
                 } else {
                     it.used - near_from
-                });
-            }
-            self.within.increment(it.hits);
+                }
+            } else {
+                0
+            };
+            self.counts
+                .add([(HITS_AT, it.hits), (WITHIN_AT, it.hits), (NEAR_AT, near)]);
         }
     }
 
     /// Counts hits that were given back.
     pub fn refund(&self, hits: u64) {
-        self.refunded.increment(hits);
+        self.counts.add([(REFUNDED_AT, hits)]);
     }
 }
 

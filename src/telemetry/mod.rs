@@ -2,12 +2,14 @@
 //!
 //! Code on the request's way holds handles ([`LimitSeries`], [`RequestSeries`]) and never spells a metric's name.
 
+mod durations;
 mod limit_series;
 mod logs;
 mod recorder;
 mod request_series;
 mod slowest;
 mod store_series;
+mod striped;
 
 pub use limit_series::{LimitSeries, Observed};
 pub use logs::{LogFormat, init as init_logs};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::limit_series::{self, LimitSeries};
 use super::request_series::{self, ProcessSeries, RequestSeries};
@@ -33,15 +33,21 @@ impl Default for TelemetryOptions {
 /// Names of limits can hold values of requests; longer ones share a series.
 const NAME_BYTES_MAX: usize = 512;
 
-/// A domain, and a limit's path in it.
-type LimitName = (Arc<str>, Box<str>);
+/// The series that were asked for.
+#[derive(Debug, Default)]
+struct Limits {
+    /// By domain, and by a limit's path in it.
+    by_name: HashMap<Arc<str>, HashMap<Box<str>, Arc<LimitSeries>>>,
+    /// All of them.
+    count: usize,
+}
 
 /// All metrics of a process. There is no global registry: tests run several side by side.
 pub struct Telemetry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     options: TelemetryOptions,
-    limits: RwLock<HashMap<LimitName, Arc<LimitSeries>>>,
+    limits: RwLock<Limits>,
     other: Arc<LimitSeries>,
     redis: OnceLock<RedisSeries>,
     /// Metrics of requests.
@@ -62,11 +68,7 @@ impl Telemetry {
     /// An empty registry.
     #[must_use]
     pub fn new(options: TelemetryOptions) -> Self {
-        let buckets = Matcher::Full(request_series::DURATION.to_owned());
-        let bucketed =
-            PrometheusBuilder::new().set_buckets_for_metric(buckets, &request_series::DURATION_BUCKETS_S);
-        // The only error is an empty list of buckets; a summary does, too.
-        let mut builder = bucketed.unwrap_or_default();
+        let mut builder = PrometheusBuilder::new();
         for (key, value) in &options.extra_labels {
             builder = builder.add_global_label(key, value);
         }
@@ -97,13 +99,12 @@ impl Telemetry {
             self.process.series_refused.increment(1);
             return Arc::clone(&self.other);
         }
-        let key = (Arc::clone(domain), Box::from(limit));
         {
             let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(series) = limits.get(&key) {
+            if let Some(series) = limits.by_name.get(domain).and_then(|of| of.get(limit)) {
                 return Arc::clone(series);
             }
-            if limits.len() >= self.options.series_max {
+            if limits.count >= self.options.series_max {
                 self.process.series_refused.increment(1);
                 return Arc::clone(&self.other);
             }
@@ -114,7 +115,12 @@ impl Telemetry {
                 Arc::new(LimitSeries::new(domain, limit, self.options.near_limit_ratio))
             })
         };
-        Arc::clone(limits.entry(key).or_insert_with(made))
+        let Limits { by_name, count } = &mut *limits;
+        let series = by_name.entry(Arc::clone(domain)).or_default().entry(limit.into());
+        Arc::clone(series.or_insert_with(|| {
+            *count += 1;
+            made()
+        }))
     }
 
     /// Shows what the shared store did since the start.
@@ -128,7 +134,15 @@ impl Telemetry {
     #[must_use]
     pub fn render(&self) -> String {
         self.requests.show();
-        self.handle.render()
+        self.other.show();
+        {
+            let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
+            let all = limits.by_name.values().flat_map(HashMap::values);
+            all.for_each(|series| series.show());
+        }
+        let mut page = self.handle.render();
+        self.requests.render(&self.options.extra_labels, &mut page);
+        page
     }
 
     /// Folds what histograms have collected; to be called every few seconds. `now_us` is the time in microseconds since the

@@ -1,19 +1,15 @@
 //! Counters of requests and of the process.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
-    histogram,
-};
+use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
 
+use super::durations::Durations;
 use super::slowest::Slowest;
+use super::striped::Striped;
 
 const REQUESTS: &str = "ratekeeper_requests_total";
-pub(super) const DURATION: &str = "ratekeeper_request_duration_seconds";
-pub(super) const DURATION_BUCKETS_S: [f64; 13] = [
-    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.025, 0.05, 0.1,
-];
 const DURATION_MAX: &str = "ratekeeper_request_duration_max_seconds";
 const INVALID: &str = "ratekeeper_invalid_requests_total";
 const UNAVAILABLE: &str = "ratekeeper_unavailable_requests_total";
@@ -37,11 +33,6 @@ pub(super) fn describe() {
         REQUESTS,
         Unit::Count,
         "Requests decided, by transport and overall code"
-    );
-    describe_histogram!(
-        DURATION,
-        Unit::Seconds,
-        "Time from a decoded request to its answer"
     );
     describe_gauge!(
         DURATION_MAX,
@@ -102,10 +93,11 @@ pub enum Transport {
 /// Metrics of requests.
 #[derive(Debug)]
 pub struct RequestSeries {
-    decided: [[Counter; 2]; 2],
+    decided: Striped<4>,
+    decided_shown: [[Counter; 2]; 2],
     invalid: [Counter; 2],
     unavailable: [Counter; 2],
-    duration: Histogram,
+    durations: Durations,
     slowest: Slowest,
     slowest_shown: Gauge,
     /// Requests for a domain that no policy names.
@@ -120,12 +112,13 @@ impl RequestSeries {
     pub(super) fn new() -> Self {
         let names = ["grpc", "json"];
         Self {
-            decided: names.map(|transport| {
+            decided: Striped::default(),
+            decided_shown: names.map(|transport| {
                 ["ok", "over_limit"].map(|code| counter!(REQUESTS, "transport" => transport, "code" => code))
             }),
             invalid: names.map(|transport| counter!(INVALID, "transport" => transport)),
             unavailable: names.map(|transport| counter!(UNAVAILABLE, "transport" => transport)),
-            duration: histogram!(DURATION),
+            durations: Durations::default(),
             slowest: Slowest::default(),
             slowest_shown: gauge!(DURATION_MAX),
             domain_not_found: counter!(DOMAIN_NOT_FOUND),
@@ -136,12 +129,13 @@ impl RequestSeries {
 
     /// Counts a decision.
     pub fn decided(&self, transport: Transport, denied: bool) {
-        self.decided[transport as usize][usize::from(denied)].increment(1);
+        self.decided
+            .add([(2 * transport as usize + usize::from(denied), 1)]);
     }
 
     /// Counts how long a decision took, from the decoded request to its answer, in microseconds.
     pub fn took(&self, took_us: u64) {
-        self.duration.record(Duration::from_micros(took_us));
+        self.durations.record(took_us);
         self.slowest.note(took_us);
     }
 
@@ -150,10 +144,19 @@ impl RequestSeries {
         self.slowest.turn_over(now_us);
     }
 
-    /// Brings the gauge up to date.
+    /// Brings up to date what the registry holds.
     pub(super) fn show(&self) {
+        let shown = self.decided_shown.iter().flatten();
+        for (counter, count) in shown.zip(self.decided.sums()) {
+            counter.absolute(count);
+        }
         let longest = Duration::from_micros(self.slowest.longest_us());
         self.slowest_shown.set(longest.as_secs_f64());
+    }
+
+    /// Appends what the registry does not hold to the metrics page.
+    pub(super) fn render(&self, labels: &BTreeMap<String, String>, page: &mut String) {
+        self.durations.render(labels, page);
     }
 
     /// Counts a request whose policies are not there.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
-use ratekeeper::descriptor::{Bounds, KeyEncoder, KeyPart};
+use ratekeeper::descriptor::{Bounds, KeyEncoder, KeyPart, KeySuffix};
 use ratekeeper::telemetry::Transport;
 use ratekeeper::wire::convert;
 use ratekeeper::wire::json::JsonCodec;
@@ -144,7 +144,12 @@ proptest! {
                 KeyPart::Own { key, value }
             });
             let by = by.and_then(|at| Some(entries.get(at)?.0.as_str()));
-            encoder.encode(&mut out, domain, by, parts, format_args!("sw1:60"));
+            let suffix = KeySuffix {
+                algorithm: "sw1",
+                window_s: 60,
+                number: None,
+            };
+            encoder.encode(&mut out, domain, by, parts, suffix);
             out
         };
         let (by_a, by_b) = shard_by;

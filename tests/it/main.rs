@@ -6,6 +6,7 @@
     clippy::cast_precision_loss
 )]
 
+mod allocations;
 mod asking;
 mod breaker_histories;
 mod deciding;

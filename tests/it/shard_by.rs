@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ratekeeper::descriptor::{ENCODED_BYTES_MAX, KeyEncoder, KeyPart, LimitOverride, Unit};
+use ratekeeper::descriptor::{ENCODED_BYTES_MAX, KeyEncoder, KeyPart, KeySuffix, LimitOverride, Unit};
 use ratekeeper::store::memory::MemoryStore;
 use ratekeeper::store::{Batch, Step, Store, WhenFull};
 
@@ -58,8 +58,19 @@ fn encoded(by: Option<&str>, domain: &str, entries: &[(String, String, bool)], s
     });
     let mut key = String::new();
     let encoder = KeyEncoder::new("rk:").unwrap();
-    encoder.encode(&mut key, domain, by, parts, format_args!("{suffix}"));
+    encoder.encode(&mut key, domain, by, parts, parsed(suffix));
     key
+}
+
+fn parsed(suffix: &str) -> KeySuffix {
+    let mut parts = suffix.split(':');
+    let written = parts.next().unwrap();
+    let known = ["sw1", "fw1", "tb1", "lb1"];
+    KeySuffix {
+        algorithm: known.into_iter().find(|name| *name == written).unwrap(),
+        window_s: parts.next().unwrap().parse().unwrap(),
+        number: parts.next().map(|number| number.parse().unwrap()),
+    }
 }
 
 /// Short texts that try to be something else, and long ones around the lengths at which parts are hashed.

@@ -1,13 +1,14 @@
 //! Step 1 of a request: bytes ↔ domain types. The only folder that knows protobuf, tonic and TLS.
 //!
 //! ```text
-//! listener ──connection──> worker (one thread a core) ──message──> service ──> decision::Decider
+//! listener ──connection──> worker (one thread a core) ──grpc──message──> service ──> decision::Decider
 //! ```
 
 pub mod codec;
 pub mod connection;
 pub mod convert;
 pub mod deadline;
+pub mod grpc;
 pub mod json;
 pub mod listener;
 pub mod service;

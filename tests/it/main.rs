@@ -19,6 +19,7 @@ mod envoy_reload;
 mod envoy_shutdown;
 mod faults;
 mod hostile_bytes;
+mod interop;
 mod known_bugs_limiter;
 mod layers;
 mod limiter_give_back;

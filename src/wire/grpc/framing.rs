@@ -51,7 +51,7 @@ impl Reader {
     ///
     /// # Errors
     /// A message that is too large or compressed, or a flag that does not exist; the stream is of no use then.
-    pub fn next(&mut self) -> Result<Option<Bytes>, Status> {
+    pub fn message(&mut self) -> Result<Option<Bytes>, Status> {
         let Some(prefix) = self.bytes().first_chunk::<PREFIX>() else {
             return Ok(None);
         };
@@ -156,7 +156,7 @@ mod tests {
             let mut found = Vec::new();
             for chunk in bytes.chunks(step) {
                 reader.push(Bytes::copy_from_slice(chunk));
-                while let Some(message) = reader.next().expect("no fault") {
+                while let Some(message) = reader.message().expect("no fault") {
                     found.push(message);
                 }
             }
@@ -170,7 +170,7 @@ mod tests {
         let bytes = Bytes::from(framed(b"in one piece"));
         let mut reader = Reader::new(100);
         reader.push(bytes.clone());
-        let message = reader.next().expect("no fault").expect("a message");
+        let message = reader.message().expect("no fault").expect("a message");
         assert_eq!(message.as_ptr(), bytes[PREFIX..].as_ptr());
     }
 
@@ -184,7 +184,7 @@ mod tests {
         ] {
             let mut reader = Reader::new(12);
             reader.push(Bytes::copy_from_slice(bytes));
-            let status = reader.next().expect_err("it is refused");
+            let status = reader.message().expect_err("it is refused");
             assert_eq!(status.code(), code, "{bytes:?}");
         }
     }
@@ -194,7 +194,7 @@ mod tests {
         for bytes in [&[0][..], &[0, 0, 0, 0, 1]] {
             let mut reader = Reader::new(12);
             reader.push(Bytes::copy_from_slice(bytes));
-            assert!(reader.next().expect("no fault").is_none());
+            assert!(reader.message().expect("no fault").is_none());
             assert!(reader.finish().is_err(), "{bytes:?}");
         }
     }

@@ -60,9 +60,11 @@ pub(super) async fn call(mut routes: Routes, request: Request<RecvStream>, mut r
         });
         match timeout {
             None => answer.await,
-            Some(timeout) => tokio::time::timeout(timeout, answer)
-                .await
-                .unwrap_or_else(|_| Some(Ok(Status::deadline_exceeded("the call's time is over").into_http()))),
+            Some(timeout) => tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
+                Some(Ok(
+                    Status::deadline_exceeded("the call's time is over").into_http()
+                ))
+            }),
         }
     };
     let Some(Ok(response)) = response else {

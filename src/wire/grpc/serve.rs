@@ -24,6 +24,8 @@ const STREAMS_MAX: u32 = 4_096;
 const WINDOW: u32 = 1 << 20;
 /// Bytes of a call's headers, names and values.
 const HEADERS_MAX: u32 = 16 << 10;
+/// What small frames that wait to be read may cost beyond their bytes, at 256 a frame: enough for two in every stream.
+const SMALL_FRAMES_MAX: usize = 2 * 256 * STREAMS_MAX as usize;
 /// What a connection that has sent nothing yet is still waited for once the process ends.
 const PREFACE_AT_END: Duration = Duration::from_millis(500);
 
@@ -56,7 +58,8 @@ where
         .max_concurrent_streams(STREAMS_MAX)
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .max_header_list_size(HEADERS_MAX);
+        .max_header_list_size(HEADERS_MAX)
+        .data_frame_budget(SMALL_FRAMES_MAX);
     let mut connection = tokio::select! {
         connection = builder.handshake(stream) => connection?,
         () = too_late(site.options.preface_within, stop.clone()) => return Err(Broken::NoPreface),

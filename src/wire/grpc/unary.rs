@@ -13,8 +13,8 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use super::super::codec::{self, Lenient as _};
-use super::super::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use super::super::deadline;
+use super::super::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use super::framing::Reader;
 use super::{SharedSite, Timeout};
 
@@ -93,7 +93,7 @@ async fn read(body: &mut RecvStream, bytes_max: usize) -> Result<Result<Bytes, S
         }
         reader.push(chunk);
         loop {
-            match reader.next() {
+            match reader.message() {
                 Ok(None) => break,
                 Ok(Some(message)) if first.is_none() => first = Some(message),
                 Ok(Some(message)) => {

@@ -11,9 +11,11 @@ pub mod deadline;
 pub mod grpc;
 pub mod json;
 pub mod listener;
+pub mod read;
 pub mod service;
 pub mod tls;
 pub mod worker;
+pub mod write;
 
 /// The generated messages, in modules named as their packages.
 #[expect(

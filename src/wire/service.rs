@@ -10,7 +10,7 @@ use super::codec::{self, Lenient as _};
 use super::grpc::framed;
 use super::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use super::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use super::{convert, deadline};
+use super::{convert, deadline, read, write};
 use crate::decision::{Decider, NotReady};
 use crate::descriptor::{Bounds, Invalid};
 use crate::telemetry::Transport;
@@ -62,6 +62,10 @@ impl Service {
     /// # Errors
     /// What is no message, and whatever [`Service::answer`] does not answer.
     pub async fn answer_bytes(&self, message: &[u8], budget: Option<Duration>) -> Result<Bytes, Status> {
+        if let Some(request) = read::request(message, &self.bounds) {
+            let answer = self.decider.decide(&request, Transport::Grpc, budget).await;
+            return write::answer(answer.map_err(|why| Error::from(why).into_status())?);
+        }
         let message = RateLimitRequest::read(message).map_err(|error| codec::unreadable(&error))?;
         let response = self.answer(&message, Transport::Grpc, budget).await;
         framed(&response.map_err(Error::into_status)?)

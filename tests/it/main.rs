@@ -47,3 +47,4 @@ mod shard_by;
 mod support;
 mod tls;
 mod wire;
+mod wire_bytes;

@@ -5,7 +5,7 @@ use prost::bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tonic::Status;
 
 /// The bytes before a message.
-pub(super) const PREFIX: usize = 5;
+pub(in crate::wire) const PREFIX: usize = 5;
 
 /// Takes the messages out of a request's body. What arrives in one piece is not copied.
 #[derive(Debug)]

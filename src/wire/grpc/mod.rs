@@ -24,6 +24,8 @@ use tonic::service::Routes;
 pub use framing::{Reader, framed};
 pub use serve::{Broken, serve};
 
+pub(super) use self::framing::PREFIX;
+
 use super::service::Service;
 
 /// The path of the method that is answered here.

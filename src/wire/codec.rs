@@ -78,10 +78,13 @@ impl<U: Lenient> Decoder for LenientDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Self::Error> {
         use prost::bytes::Buf as _;
         let bytes = buffer.copy_to_bytes(buffer.remaining());
-        let refused =
-            |error: prost::DecodeError| Status::invalid_argument(format!("no such message: {error}"));
-        U::read(&bytes).map(Some).map_err(refused)
+        U::read(&bytes).map(Some).map_err(|error| unreadable(&error))
     }
+}
+
+/// What is said of bytes that are no message.
+pub(super) fn unreadable(error: &prost::DecodeError) -> Status {
+    Status::invalid_argument(format!("no such message: {error}"))
 }
 
 /// A request whose texts are bytes.

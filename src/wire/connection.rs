@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
 /// How many connections a worker has. The count falls when the ticket is dropped, however the connection ended.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +52,7 @@ pub enum Stream {
     TlsUnix(Box<TlsStream<UnixStream>>),
 }
 
-/// A connection as tonic takes it.
+/// A connection that counts.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
@@ -69,12 +68,6 @@ impl Connection {
             _ticket: ticket,
         }
     }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) -> Self::ConnectInfo {}
 }
 
 macro_rules! each {

@@ -41,7 +41,7 @@ pub fn request<'a>(message: &'a RateLimitRequest, bounds: &Bounds) -> Result<Req
     Ok(request)
 }
 
-fn limit_override(it: &RateLimitOverride) -> LimitOverride {
+pub(super) fn limit_override(it: &RateLimitOverride) -> LimitOverride {
     let unit = match it.unit() {
         // An undefined number reads as unknown, too.
         RateLimitUnit::Unknown => None,
@@ -79,7 +79,7 @@ pub fn response(answer: Answer) -> RateLimitResponse {
     }
 }
 
-fn code(over: bool) -> Code {
+pub(super) fn code(over: bool) -> Code {
     if over { Code::OverLimit } else { Code::Ok }
 }
 
@@ -97,7 +97,16 @@ fn status(it: &Status) -> DescriptorStatus {
 }
 
 fn current_limit(it: &CurrentLimit) -> RateLimit {
-    let unit = match it.unit {
+    RateLimit {
+        requests_per_unit: it.requests_per_unit,
+        unit: wire_unit(it.unit).into(),
+        name: it.name.as_deref().unwrap_or_default().to_owned(),
+        unit_multiplier: it.unit_multiplier,
+    }
+}
+
+pub(super) fn wire_unit(unit: Unit) -> WireUnit {
+    match unit {
         Unit::Second => WireUnit::Second,
         Unit::Minute => WireUnit::Minute,
         Unit::Hour => WireUnit::Hour,
@@ -105,12 +114,6 @@ fn current_limit(it: &CurrentLimit) -> RateLimit {
         Unit::Week => WireUnit::Week,
         Unit::Month => WireUnit::Month,
         Unit::Year => WireUnit::Year,
-    };
-    RateLimit {
-        requests_per_unit: it.requests_per_unit,
-        unit: unit.into(),
-        name: it.name.as_deref().unwrap_or_default().to_owned(),
-        unit_multiplier: it.unit_multiplier,
     }
 }
 

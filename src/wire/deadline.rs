@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
+use http::HeaderMap;
 
 /// Left for the way back to the caller, at most; of a short time, a quarter.
 const MARGIN_MAX: Duration = Duration::from_millis(2);
 /// Timers wake up to this much late.
 const TIMER: Duration = Duration::from_millis(1);
 
-/// The time in which an answer is of use, from now on; `None` if the caller waits for ever.
+/// How long the caller waits in all; `None` if for ever.
 #[must_use]
-pub fn budget(metadata: &MetadataMap) -> Option<Duration> {
-    let timeout = parse(metadata.get("grpc-timeout")?.to_str().ok()?)?;
-    Some((timeout - (timeout / 4).min(MARGIN_MAX)).saturating_sub(TIMER))
+pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    parse(headers.get("grpc-timeout")?.to_str().ok()?)
+}
+
+/// The part of a time-out in which an answer is of use.
+#[must_use]
+pub fn budget_of(timeout: Duration) -> Duration {
+    (timeout - (timeout / 4).min(MARGIN_MAX)).saturating_sub(TIMER)
 }
 
 /// At most 8 digits and a unit. What is no timeout is no bound: the service's own holds.
@@ -39,9 +44,9 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<Duration> {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", text.parse().expect("a header value"));
-        budget(&metadata)
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", text.parse().expect("a header value"));
+        timeout(&headers).map(budget_of)
     }
 
     #[test]
@@ -55,7 +60,7 @@ mod tests {
             Some(Duration::from_secs(99_999_999 * 3_600) - MARGIN_MAX - TIMER)
         );
         assert_eq!(of("0S"), Some(Duration::ZERO));
-        assert_eq!(budget(&MetadataMap::new()), None);
+        assert_eq!(timeout(&HeaderMap::new()), None);
     }
 
     #[test]

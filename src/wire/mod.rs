@@ -1,18 +1,21 @@
 //! Step 1 of a request: bytes ↔ domain types. The only folder that knows protobuf, tonic and TLS.
 //!
 //! ```text
-//! listener ──connection──> worker (one thread a core) ──message──> service ──> decision::Decider
+//! listener ──connection──> worker (one thread a core) ──grpc──message──> service ──> decision::Decider
 //! ```
 
 pub mod codec;
 pub mod connection;
 pub mod convert;
 pub mod deadline;
+pub mod grpc;
 pub mod json;
 pub mod listener;
+pub mod read;
 pub mod service;
 pub mod tls;
 pub mod worker;
+pub mod write;
 
 /// The generated messages, in modules named as their packages.
 #[expect(

@@ -1,13 +1,16 @@
-//! `envoy.service.ratelimit.v3.RateLimitService` by tonic.
+//! `envoy.service.ratelimit.v3.RateLimitService`: a message in, a message out, whoever carries them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::bytes::Bytes;
 use tonic::{Request, Response, Status};
 
+use super::codec::{self, Lenient as _};
+use super::grpc::framed;
 use super::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use super::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use super::{convert, deadline};
+use super::{convert, deadline, read, write};
 use crate::decision::{Decider, NotReady};
 use crate::descriptor::{Bounds, Invalid};
 use crate::telemetry::Transport;
@@ -53,19 +56,41 @@ impl Service {
             self.decider.decide(&request, transport, budget).await?,
         ))
     }
+
+    /// Answers one message as bytes; the answer has gRPC's prefix. `budget` is how long the caller can wait.
+    ///
+    /// # Errors
+    /// What is no message, and whatever [`Service::answer`] does not answer.
+    pub async fn answer_bytes(&self, message: &[u8], budget: Option<Duration>) -> Result<Bytes, Status> {
+        if let Some(request) = read::request(message, &self.bounds) {
+            let answer = self.decider.decide(&request, Transport::Grpc, budget).await;
+            return write::answer(answer.map_err(|why| Error::from(why).into_status())?);
+        }
+        let message = RateLimitRequest::read(message).map_err(|error| codec::unreadable(&error))?;
+        let response = self.answer(&message, Transport::Grpc, budget).await;
+        framed(&response.map_err(Error::into_status)?)
+    }
 }
 
+impl Error {
+    /// The one place where errors become gRPC's.
+    fn into_status(self) -> Status {
+        match self {
+            error @ Self::Invalid(_) => Status::invalid_argument(error.to_string()),
+            error @ Self::NotReady(_) => Status::unavailable(error.to_string()),
+        }
+    }
+}
+
+/// The service as tonic wants it. The program itself answers below tonic (`grpc`); the tests compare the two.
 #[tonic::async_trait]
 impl RateLimitService for Service {
     async fn should_rate_limit(
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
-        let budget = deadline::budget(request.metadata());
-        match self.answer(request.get_ref(), Transport::Grpc, budget).await {
-            Ok(response) => Ok(Response::new(response)),
-            Err(error @ Error::Invalid(_)) => Err(Status::invalid_argument(error.to_string())),
-            Err(error @ Error::NotReady(_)) => Err(Status::unavailable(error.to_string())),
-        }
+        let budget = deadline::timeout(request.metadata().as_ref()).map(deadline::budget_of);
+        let response = self.answer(request.get_ref(), Transport::Grpc, budget).await;
+        response.map(Response::new).map_err(Error::into_status)
     }
 }

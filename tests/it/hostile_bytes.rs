@@ -28,7 +28,7 @@ descriptors:
   - {key: e, shadow_mode: true, rate_limit: {unit: week, requests_per_unit: 7, algorithm: fixed_window, charge: always}}
 ";
 
-fn messages() -> impl Strategy<Value = RateLimitRequest> {
+pub fn messages() -> impl Strategy<Value = RateLimitRequest> {
     let text = || {
         prop_oneof![
             Just("a".to_owned()),

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test soak lint test-tools policies-check bench clean
+.PHONY: help build run demo test soak lint test-tools policies-check bench compare curves compare-tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,16 @@ policies-check: ## the example policies must load without an error
 
 bench: ## instructions of a request's way, against those in benches/instructions.toml; wall-clock ones: cargo bench --bench path
 	scripts/bench.sh
+
+compare: compare-tools ## side by side with a server that decides nothing, 15 min; QUICK=1: 90 s, ARGS='--server …': more options
+	cd loadtest && target/release/rk-compare servers $(if $(QUICK),--quick) $(ARGS)
+
+curves: compare-tools ## a request's cost by rules, depth, keys and so on, 10 min; QUICK=1: 40 s, ARGS='--only keys': more options
+	cd loadtest && target/release/rk-compare curves $(if $(QUICK),--quick) $(ARGS)
+
+compare-tools:
+	$(CARGO) build --release
+	cd loadtest && $(CARGO) build --release
 
 clean: ## remove target/, with the tools installed there
 	$(CARGO) clean

@@ -14,10 +14,14 @@ pub mod audit;
 /// Connections, requests in flight, the two ways to drive them.
 pub mod client;
 pub mod clock;
+/// Several servers beside each other, and what a request costs.
+pub mod compare;
 /// The machine and the processes: what a figure is worth depends on them.
 pub mod machine;
 /// Counting: outcomes, latencies, the series by second.
 pub mod measure;
+/// The server that decides nothing.
+pub mod noop;
 mod num;
 /// The command line, and what it means once checked.
 pub mod options;
@@ -26,5 +30,7 @@ pub mod plan;
 /// What the run says in the end, to people and to programs.
 pub mod report;
 pub mod run;
+/// Files that describe requests and how they are driven.
+pub mod scenario;
 /// Bytes of requests and answers: protobuf and gRPC framing of the few fields that matter here.
 pub mod wire;

@@ -13,7 +13,7 @@ use super::watch::Watch;
 use crate::audit::{Admission, History};
 use crate::clock::{Clock, Nanos};
 use crate::measure::{Outcome, Recorder};
-use crate::plan::{Keys, Template, Weights};
+use crate::plan::Mix;
 
 /// One request to send.
 #[derive(Debug, Clone)]
@@ -29,21 +29,19 @@ pub struct Job {
 #[derive(Debug)]
 pub struct Source {
     pub random: SmallRng,
-    pub keys: Keys,
-    pub weights: Weights,
-    pub template: Template,
+    pub mix: Mix,
 }
 
 impl Source {
     /// The next request.
     pub fn job(&mut self, intended: Nanos) -> Job {
-        let key = self.keys.draw(&mut self.random);
-        let hits = self.weights.draw(&mut self.random);
+        // A plan has at least one kind of request.
+        let (key, hits, body) = self.mix.draw(&mut self.random).unwrap_or_default();
         Job {
             intended,
             key,
             hits,
-            body: self.template.message(key, hits),
+            body,
         }
     }
 

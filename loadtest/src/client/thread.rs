@@ -22,7 +22,7 @@ use crate::clock::{Clock, Nanos};
 use crate::measure::{Recorder, Second, Tally};
 use crate::num;
 use crate::options::{Load, Plan};
-use crate::plan::{Arrivals, Keys};
+use crate::plan::{Arrivals, Mix};
 
 /// Links that are not up by then are not waited for.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
@@ -93,7 +93,11 @@ impl Thread {
         let Ok(go) = self.go.await else {
             return Ok(ThreadResult::default());
         };
-        let shared = Rc::new(shared(&plan, clock, go, seed, self.series));
+        let source = Source {
+            random: SmallRng::seed_from_u64(seed),
+            mix: Mix::new(&plan.kinds, index, plan.threads),
+        };
+        let shared = Rc::new(shared(&plan, clock, go, source, self.series));
         sleep_until(clock.instant(go.start)).await;
         let sweeper = spawn_local(sweep(Rc::clone(&shared)));
         let limit = clock.instant(go.end.saturating_add(plan.patience)) + DRAIN_EXTRA;
@@ -171,13 +175,7 @@ async fn connect(targets: &[Target], seed: u64) -> Vec<Rc<Link>> {
     links
 }
 
-fn shared(plan: &Plan, clock: Clock, go: Go, seed: u64, series: Sender<Second>) -> Shared {
-    let source = Source {
-        random: SmallRng::seed_from_u64(seed),
-        keys: Keys::new(plan.distribution, plan.keys),
-        weights: plan.weights,
-        template: plan.template.clone(),
-    };
+fn shared(plan: &Plan, clock: Clock, go: Go, source: Source, series: Sender<Second>) -> Shared {
     Shared {
         clock,
         end: go.end,

@@ -24,6 +24,8 @@ pub struct Usage {
     pub cpu: Duration,
     /// The most memory it ever held resident, in KiB.
     pub peak_rss_kib: u64,
+    /// What it holds resident at this moment, in KiB.
+    pub rss_kib: u64,
 }
 
 impl Usage {
@@ -36,7 +38,8 @@ impl Usage {
         let cpu = Duration::from_millis(ticks.saturating_mul(1_000) / clock_ticks_per_second().max(1));
         Ok(Self {
             cpu,
-            peak_rss_kib: peak_rss_kib(&status).unwrap_or(0),
+            peak_rss_kib: kib(&status, "VmHWM:").unwrap_or(0),
+            rss_kib: kib(&status, "VmRSS:").unwrap_or(0),
         })
     }
 }
@@ -49,8 +52,9 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(next()? + next()?)
 }
 
-fn peak_rss_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A line of `/proc/PID/status`.
+fn kib(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -92,7 +96,7 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 100 0 0";
         assert_eq!(cpu_ticks(stat), Some(300));
         assert_eq!(cpu_ticks("7 (a) S 1"), None);
-        assert_eq!(peak_rss_kib("Name:\ta\nVmHWM:\t  2048 kB\n"), Some(2_048));
+        assert_eq!(kib("Name:\ta\nVmHWM:\t  2048 kB\n", "VmHWM:"), Some(2_048));
     }
 
     #[test]

@@ -43,6 +43,13 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::duration)]
     pub warmup: Duration,
 
+    /// Take the requests, and how they are driven, from a scenario of this TOML file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "descriptor", "keys", "distribution", "weights", "audit"])]
+    pub scenario: Option<PathBuf>,
+    /// Which scenario of that file; needed if it holds several
+    #[arg(long, value_name = "NAME", requires = "scenario")]
+    pub scenario_name: Option<String>,
+
     /// The requests' domain
     #[arg(long, default_value = "load")]
     pub domain: String,
@@ -52,7 +59,7 @@ pub struct Args {
     /// Keys are numbers from 0 to N - 1
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub keys: u32,
-    /// How requests spread over the keys: uniform, one (always 0), zipf or zipf:EXPONENT
+    /// How requests spread over the keys: uniform, one (always 0), sequence, zipf or zipf:EXPONENT
     #[arg(long, default_value = "uniform")]
     pub distribution: Distribution,
     /// The requests' hits_addend: HITS or MIN-MAX [default: left out, which means 1]

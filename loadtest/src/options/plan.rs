@@ -9,7 +9,8 @@ use super::{Args, values};
 use crate::audit::{KeyLimit, Limits};
 use crate::client::Target;
 use crate::clock::{Nanos, nanos};
-use crate::plan::{Distribution, Pattern, Template, Weights};
+use crate::plan::{Kind, Pattern, Template, Weights};
+use crate::scenario::{Drive, Scenario};
 
 const CONNECTIONS: usize = 4;
 const IN_FLIGHT_CLOSED: u32 = 32;
@@ -59,14 +60,8 @@ pub struct Plan {
     pub warmup: Nanos,
     /// Of the measurement.
     pub duration: Nanos,
-    /// The requests' bytes.
-    pub template: Template,
-    /// How many keys.
-    pub keys: u32,
-    /// Which of them.
-    pub distribution: Distribution,
-    /// How many hits.
-    pub weights: Weights,
+    /// What is sent: at least one kind.
+    pub kinds: Vec<Kind>,
     /// The header's value.
     pub grpc_timeout: Option<HeaderValue>,
     /// The time to answer.
@@ -80,6 +75,14 @@ pub struct Plan {
 impl Plan {
     /// Checks the arguments together, and reads the file with limits; errors name the option.
     pub fn new(args: &Args) -> Result<Self, String> {
+        let scenario = match &args.scenario {
+            Some(path) => Some(Scenario::read(path, args.scenario_name.as_deref())?),
+            None => None,
+        };
+        let args = &match &scenario {
+            Some(scenario) => driven_by(args, scenario)?,
+            None => args.clone(),
+        };
         if args.duration.is_zero() {
             return Err("--duration: must be above 0".to_owned());
         }
@@ -106,10 +109,7 @@ impl Plan {
             load: load(args, connections)?,
             warmup: nanos(args.warmup),
             duration: nanos(args.duration),
-            template: Template::new(&args.domain, &args.descriptor),
-            keys: args.keys,
-            distribution: args.distribution,
-            weights: args.weights.unwrap_or(Weights::Unset),
+            kinds: scenario.map_or_else(|| vec![kind(args)], |scenario| scenario.kinds()),
             grpc_timeout: timeout
                 .transpose()
                 .map_err(|error| format!("--grpc-timeout: {error}"))?,
@@ -132,6 +132,37 @@ impl Plan {
             .step_by(self.threads)
             .cloned()
             .collect()
+    }
+}
+
+/// The arguments with what the scenario says where they say nothing.
+fn driven_by(args: &Args, scenario: &Scenario) -> Result<Args, String> {
+    let mut args = args.clone();
+    args.connections = args.connections.or(scenario.connections);
+    args.in_flight = args.in_flight.or(scenario.in_flight);
+    if args.rate.is_none() {
+        args.rate = match &scenario.drive {
+            Drive::Closed => None,
+            Drive::Rate(rate) => Some(*rate),
+            Drive::OfMax { of, .. } => {
+                let name = &scenario.name;
+                return Err(format!(
+                    "--scenario: {name} is a share of {of}'s rate: needs --rate"
+                ));
+            }
+        };
+    }
+    Ok(args)
+}
+
+/// The one kind of request that options can describe.
+fn kind(args: &Args) -> Kind {
+    Kind {
+        share: 1,
+        template: Template::new(&args.domain, &args.descriptor),
+        keys: args.keys,
+        distribution: args.distribution,
+        weights: args.weights.unwrap_or(Weights::Unset),
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Distribution {
     Uniform,
     /// Always key 0.
     One,
+    /// One after the other, over and over; threads begin at their share, so that together they pass over all.
+    Sequence,
     /// Key k with a probability proportional to 1 / (k + 1)^s.
     Zipf(f64),
 }
@@ -25,12 +27,15 @@ impl FromStr for Distribution {
         match text.split_once(':') {
             None if text == "uniform" => Ok(Self::Uniform),
             None if text == "one" => Ok(Self::One),
+            None if text == "sequence" => Ok(Self::Sequence),
             None if text == "zipf" => Ok(Self::Zipf(1.0)),
             Some(("zipf", exponent)) => match exponent.parse::<f64>() {
                 Ok(exponent) if exponent >= 0.0 && exponent.is_finite() => Ok(Self::Zipf(exponent)),
                 _ => Err(format!("{exponent}: the exponent must be a number of at least 0")),
             },
-            _ => Err(format!("{text}: expected uniform, one, zipf or zipf:EXPONENT")),
+            _ => Err(format!(
+                "{text}: expected uniform, one, sequence, zipf or zipf:EXPONENT"
+            )),
         }
     }
 }
@@ -39,32 +44,59 @@ impl FromStr for Distribution {
 #[derive(Debug, Clone)]
 pub struct Keys {
     count: u32,
-    zipf: Option<Zipf<f64>>,
+    law: Law,
+}
+
+#[derive(Debug, Clone)]
+enum Law {
+    Even,
+    Zipf(Zipf<f64>),
+    /// The next key.
+    Sequence(u32),
 }
 
 impl Keys {
     /// `count` is at least 1 (0 is taken as 1).
     pub fn new(distribution: Distribution, count: u32) -> Self {
         let count = count.max(1);
-        match distribution {
-            Distribution::Uniform => Self { count, zipf: None },
-            Distribution::One => Self { count: 1, zipf: None },
-            Distribution::Zipf(exponent) => Self {
-                count,
-                zipf: Zipf::new(f64::from(count), exponent).ok(),
-            },
+        let law = match distribution {
+            Distribution::Uniform | Distribution::One => Law::Even,
+            Distribution::Sequence => Law::Sequence(0),
+            Distribution::Zipf(exponent) => {
+                Zipf::new(f64::from(count), exponent).map_or(Law::Even, Law::Zipf)
+            }
+        };
+        let count = if distribution == Distribution::One {
+            1
+        } else {
+            count
+        };
+        Self { count, law }
+    }
+
+    /// A sequence that begins at the share of this one of `of` threads; other distributions are left as they are.
+    pub fn for_thread(mut self, index: usize, of: usize) -> Self {
+        if let Law::Sequence(next) = &mut self.law {
+            let first = u64::from(self.count) * index as u64 / of.max(1) as u64;
+            *next = u32::try_from(first).unwrap_or(0);
         }
+        self
     }
 
     /// The next key.
-    pub fn draw(&self, random: &mut impl Rng) -> u32 {
-        match &self.zipf {
-            Some(zipf) => {
+    pub fn draw(&mut self, random: &mut impl Rng) -> u32 {
+        match &mut self.law {
+            Law::Zipf(zipf) => {
                 let rank = num::whole(zipf.sample(random));
                 u32::try_from(rank).map_or(0, |rank| rank.saturating_sub(1).min(self.count - 1))
             }
-            None if self.count == 1 => 0,
-            None => random.random_range(0..self.count),
+            Law::Sequence(next) => {
+                let key = *next;
+                *next = (key + 1) % self.count;
+                key
+            }
+            Law::Even if self.count == 1 => 0,
+            Law::Even => random.random_range(0..self.count),
         }
     }
 }
@@ -78,7 +110,7 @@ mod tests {
 
     /// Draws so often, and says how often each key came.
     fn histogram(distribution: Distribution, keys: u32, draws: u32) -> Vec<f64> {
-        let keys = Keys::new(distribution, keys);
+        let mut keys = Keys::new(distribution, keys);
         let mut random = SmallRng::seed_from_u64(7);
         let mut counts = vec![0.0; keys.count as usize];
         for _ in 0..draws {
@@ -112,6 +144,15 @@ mod tests {
             "{counts:?}"
         );
         assert_eq!(histogram(Distribution::One, 10, 100), [100.0]);
+    }
+
+    #[test]
+    fn a_sequence_passes_over_all_keys() {
+        assert_eq!(histogram(Distribution::Sequence, 5, 15), [3.0; 5]);
+        let mut second = Keys::new(Distribution::Sequence, 10).for_thread(1, 2);
+        let mut random = SmallRng::seed_from_u64(1);
+        let keys: Vec<_> = (0..6).map(|_| second.draw(&mut random)).collect();
+        assert_eq!(keys, [5, 6, 7, 8, 9, 0]);
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn answers() -> impl Strategy<Value = Answer> {
     (any::<bool>(), vec(status, 0..9), vec(header, 0..2), "x?").prop_map(
         |(denied, statuses, response_headers, denied_body)| Answer {
             denied,
-            statuses,
+            statuses: statuses.into(),
             response_headers,
             denied_body,
             dynamic_metadata: None,
@@ -156,7 +156,7 @@ fn lengths_of_numbers_are_right_at_every_power() {
                 ..Status::default()
             };
             let answer = Answer {
-                statuses: vec![status],
+                statuses: vec![status].into(),
                 ..Answer::default()
             };
             let expected = grpc::framed(&convert::response(answer.clone())).unwrap();

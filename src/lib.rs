@@ -10,7 +10,7 @@
 //!
 //! | module | step |
 //! |---|---|
-//! | [`wire`] | 1: bytes ↔ domain types; the only one that knows protobuf, tonic and TLS |
+//! | [`wire`] | 1: bytes ↔ domain types; the only one that knows HTTP/2, protobuf, tonic and TLS |
 //! | [`descriptor`] | 2: what a request is counted by, validated and bounded; keys of counters |
 //! | [`policy`] | 3: files → compiled snapshot → matching rule; reload that keeps the last good version |
 //! | [`limiter`] | 4: the algorithms, pure functions of (state, now, hits, limit) |

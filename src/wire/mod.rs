@@ -1,4 +1,4 @@
-//! Step 1 of a request: bytes ↔ domain types. The only folder that knows protobuf, tonic and TLS.
+//! Step 1 of a request: bytes ↔ domain types. The only folder that knows HTTP/2, protobuf, tonic and TLS.
 //!
 //! ```text
 //! listener ──connection──> worker (one thread a core) ──grpc──message──> service ──> decision::Decider

@@ -26,6 +26,8 @@ const WINDOW: u32 = 1 << 20;
 const HEADERS_MAX: u32 = 16 << 10;
 /// What small frames that wait to be read may cost beyond their bytes, at 256 a frame: enough for two in every stream.
 const SMALL_FRAMES_MAX: usize = 2 * 256 * STREAMS_MAX as usize;
+/// Calls after which a connection lets the thread's others have a turn, if it still has more.
+const TURN: usize = 512;
 /// What a connection that has sent nothing yet is still waited for once the process ends.
 const PREFACE_AT_END: Duration = Duration::from_millis(500);
 
@@ -67,6 +69,7 @@ where
     let mut keep_alive = KeepAlive::new(connection.ping_pong(), site.options.keep_alive);
     let mut end = End::new(&site.options, stop);
     let mut calls = Vec::new();
+    let mut answered = 0;
     // Most calls are over when they are first polled, and leave their place to the next one.
     let mut place = Box::pin(None);
     loop {
@@ -82,6 +85,7 @@ where
         if state.await? == State::Closed {
             return Ok(());
         }
+        answered += calls.len();
         for (request, respond) in calls.drain(..) {
             if request.uri().path() != SHOULD_RATE_LIMIT {
                 tokio::spawn(routed::call(site.routes.clone(), request, respond));
@@ -95,6 +99,10 @@ where
                 Err(refusal) => unary::refuse(refusal, respond),
             }
         }
+        if answered >= TURN {
+            answered = 0;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -105,7 +113,7 @@ enum State {
     Closed,
 }
 
-/// Takes all calls that have arrived, so that their answers leave together.
+/// Takes the calls that have arrived, up to a turn's, so that their answers leave together.
 fn gather<S>(
     cx: &mut Context<'_>,
     connection: &mut Connection<S, Bytes>,
@@ -114,14 +122,15 @@ fn gather<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    loop {
+    while calls.len() < TURN {
         match connection.poll_accept(cx) {
             Poll::Ready(Some(call)) => calls.push(call?),
             Poll::Ready(None) => return Poll::Ready(Ok(State::Closed)),
             Poll::Pending if calls.is_empty() => return Poll::Pending,
-            Poll::Pending => return Poll::Ready(Ok(State::Open)),
+            Poll::Pending => break,
         }
     }
+    Poll::Ready(Ok(State::Open))
 }
 
 /// Polls a call once: with its message there and its counters in memory that is all, and costs no task. What has to wait gets a

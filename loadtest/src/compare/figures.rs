@@ -27,6 +27,15 @@ impl Spread {
         };
         Some(Self { min, median, max })
     }
+
+    /// One over it.
+    pub fn inverse(self) -> Self {
+        Self {
+            min: 1.0 / self.max,
+            median: 1.0 / self.median,
+            max: 1.0 / self.min,
+        }
+    }
 }
 
 /// A figure of a sample.
@@ -70,6 +79,15 @@ pub const METRICS: [Metric; 7] = [
     },
 ];
 
+impl Metric {
+    /// Decided requests per second.
+    pub const RATE: Self = METRICS[0];
+    /// CPU time of the server a request.
+    pub const CPU: Self = METRICS[1];
+    /// The latency that one request of a thousand exceeds.
+    pub const P99_9: Self = METRICS[4];
+}
+
 /// Looks figures up in an outcome.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures<'a>(pub &'a Outcome);
@@ -95,6 +113,11 @@ impl<'a> Figures<'a> {
             (whole > 0.0).then_some(part / whole)
         };
         Spread::of(self.samples(scenario, server).filter_map(ratio))
+    }
+
+    /// Requests per second of CPU time over the base's: what the ratio of rates would be on a core without other work.
+    pub fn ratio_by_cpu(&self, scenario: &'a str, server: &'a str) -> Option<Spread> {
+        self.ratio(scenario, server, Metric::CPU).map(Spread::inverse)
     }
 
     /// The sample whose rate is the median of its rounds: its latency curve is the one to plot.

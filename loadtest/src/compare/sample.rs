@@ -37,8 +37,10 @@ pub struct Sample {
     pub decided: u64,
     /// Share of denied among the decided.
     pub denied: f64,
-    /// Errors, unanswered and unsent requests.
+    /// Errors and unanswered requests.
     pub failed: u64,
+    /// Due by the schedule and not sent in time, e.g. because the generator had no core.
+    pub unsent: u64,
     /// CPU time / time of the server's processes.
     pub server_cores: f64,
     /// CPU time / time of the generator: near 1 on a core of its own, it and not the server was the limit.
@@ -105,7 +107,8 @@ pub fn spool(path: &Path, redis: Option<u32>) -> Result<Sample, String> {
         redis_cpu_us: stores.first().map(|used| used.cpu_us_per_request),
         decided,
         denied: num::ratio(num::fraction(over_limit), num::fraction(decided)),
-        failed: spool.totals.errors + spool.totals.unanswered + spool.totals.unsent,
+        failed: spool.totals.errors + spool.totals.unanswered,
+        unsent: spool.totals.unsent,
         server_cores: sum(|used| used.cores),
         load_cores: spool.generator.cores,
         curve: spool.latency_curve,

@@ -4,8 +4,10 @@
 mod stub;
 
 mod binary;
+mod comparing;
 mod encoding;
 mod failing_servers;
 mod limiter;
 mod runs;
+mod scenarios;
 mod support;

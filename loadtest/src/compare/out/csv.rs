@@ -6,7 +6,7 @@ use crate::compare::curves::Measured;
 use crate::compare::{Outcome, Sample};
 
 const FIGURES: &str = "asked_per_s,per_s,cpu_us_per_request,p50_us,p99_us,p99_9_us,peak_mib,redis_cpu_us_per_request,\
-                       decided,denied_share,failed,server_cores,load_cores";
+                       decided,denied_share,failed,unsent,server_cores,load_cores";
 
 /// All laps of a comparison.
 pub fn servers_csv(outcome: &Outcome) -> String {
@@ -59,12 +59,13 @@ fn figures(sample: &Sample) -> String {
         ..
     } = sample;
     format!(
-        "{},{per_s},{cpu_us},{p50_us},{p99_us},{p99_9_us},{peak_mib},{},{},{:.4},{},{},{}",
+        "{},{per_s},{cpu_us},{p50_us},{p99_us},{p99_9_us},{peak_mib},{},{},{:.4},{},{},{},{}",
         optional(sample.asked_per_s),
         optional(sample.redis_cpu_us),
         sample.decided,
         sample.denied,
         sample.failed,
+        sample.unsent,
         sample.server_cores,
         sample.load_cores
     )

@@ -6,7 +6,7 @@ use super::markdown::remarks;
 use super::svg::escaped;
 use super::{Bars, Head, Lines, Series, digits};
 use crate::compare::curves::{CURVES, Curve, Measured};
-use crate::compare::{Figures, METRICS, Outcome, Sample};
+use crate::compare::{Figures, METRICS, Metric, Outcome, Sample};
 use crate::scenario::{Drive, Scenario};
 
 const STYLE: &str = "body{font:15px/1.45 sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222}\
@@ -21,8 +21,8 @@ pub fn servers_html(head: &Head, outcome: &Outcome) -> String {
     let base = escaped(&outcome.base);
     let _ = write!(
         out,
-        "<p>Ratios are to <b>{base}</b> in the same round: median (lowest … highest). Other figures are medians over \
-         the rounds.</p>"
+        "<p>Ratios are to <b>{base}</b> in the same round: median (lowest … highest). By CPU: of requests per second of CPU \
+         time. Other figures are medians over the rounds.</p>"
     );
     let closed = |scenario: &&Scenario| scenario.drive == Drive::Closed;
     let scenarios: Vec<_> = outcome.scenarios.iter().filter(closed).collect();
@@ -73,8 +73,8 @@ fn bars(figures: Figures, scenarios: &[&Scenario], ratio: bool) -> Bars {
     let outcome = figures.0;
     let group = |scenario: &&Scenario| {
         let bar = |server: &String| match ratio {
-            true => figures.ratio(&scenario.name, server, METRICS[0]),
-            false => figures.spread(&scenario.name, server, METRICS[0]),
+            true => figures.ratio(&scenario.name, server, Metric::RATE),
+            false => figures.spread(&scenario.name, server, Metric::RATE),
         };
         (scenario.name.clone(), outcome.servers.iter().map(bar).collect())
     };
@@ -90,7 +90,7 @@ fn bars(figures: Figures, scenarios: &[&Scenario], ratio: bool) -> Bars {
 }
 
 fn table(out: &mut String, figures: Figures, scenario: &Scenario) {
-    out.push_str("<table><tr><th>server<th>ratio of requests/s<th>ratio of p99.9");
+    out.push_str("<table><tr><th>server<th>ratio of rates<th>the same by CPU<th>ratio of p99.9");
     for metric in METRICS {
         let _ = write!(out, "<th>{}", metric.name);
     }
@@ -100,8 +100,12 @@ fn table(out: &mut String, figures: Figures, scenario: &Scenario) {
             continue;
         }
         let _ = write!(out, "<tr><td>{}", escaped(server));
-        for metric in [METRICS[0], METRICS[4]] {
-            let ratio = figures.ratio(&scenario.name, server, metric);
+        let ratios = [
+            figures.ratio(&scenario.name, server, Metric::RATE),
+            figures.ratio_by_cpu(&scenario.name, server),
+            figures.ratio(&scenario.name, server, Metric::P99_9),
+        ];
+        for ratio in ratios {
             let text = ratio.map_or_else(
                 || "–".to_owned(),
                 |spread| format!("{:.2} ({:.2} … {:.2})", spread.median, spread.min, spread.max),

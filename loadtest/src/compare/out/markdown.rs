@@ -6,12 +6,16 @@ use std::fmt::Write;
 use super::{Head, digits};
 use crate::compare::curves::{CURVES, Measured};
 use crate::compare::{Figures, METRICS, Metric, Outcome, Spread};
-use crate::scenario::Scenario;
+use crate::scenario::{Drive, Scenario};
+
+/// Nothing to show.
+const NONE: &str = "–";
 
 /// The whole comparison.
 pub fn servers_markdown(head: &Head, outcome: &Outcome) -> String {
     let mut out = heading(head);
     let figures = Figures(outcome);
+    overview(&mut out, figures);
     for scenario in &outcome.scenarios {
         table(&mut out, figures, scenario);
     }
@@ -40,24 +44,64 @@ fn table(out: &mut String, figures: Figures, scenario: &Scenario) {
     let metrics: Vec<_> = METRICS.iter().filter(has_redis).collect();
     let _ = writeln!(out, "\n**{}** (`{}`)\n", scenario.title, scenario.name);
     let names: Vec<_> = metrics.iter().map(|metric| metric.name).collect();
-    let _ = writeln!(out, "| server | of `{base}` | {} | remarks |", names.join(" | "));
-    let _ = writeln!(out, "|{}", "---|".repeat(metrics.len() + 3));
+    let _ = writeln!(
+        out,
+        "| server | rate of `{base}` | the same by CPU | p99.9 of `{base}` | {} | remarks |",
+        names.join(" | ")
+    );
+    let _ = writeln!(out, "|{}", "---|".repeat(metrics.len() + 5));
     for server in &figures.0.servers {
         if figures.samples(&scenario.name, server).next().is_none() {
             continue;
         }
-        let ratio = figures.ratio(&scenario.name, server, METRICS[0]);
+        let ratios = [
+            figures.ratio(&scenario.name, server, Metric::RATE),
+            figures.ratio_by_cpu(&scenario.name, server),
+            figures.ratio(&scenario.name, server, Metric::P99_9),
+        ];
         let values = metrics.iter().map(|metric| {
             let spread = figures.spread(&scenario.name, server, **metric);
             spread.map_or_else(|| "–".to_owned(), |spread| digits(spread.median))
         });
-        let values: Vec<_> = values.collect();
-        let (ratio, remarks) = (
-            ratio.map_or_else(|| "–".to_owned(), spread),
-            remarks(figures, scenario, server),
-        );
-        let _ = writeln!(out, "| {server} | {ratio} | {} | {remarks} |", values.join(" | "));
+        let cells: Vec<_> = ratios.into_iter().map(ratio).chain(values).collect();
+        let remarks = remarks(figures, scenario, server);
+        let _ = writeln!(out, "| {server} | {} | {remarks} |", cells.join(" | "));
     }
+}
+
+/// Scenarios down, servers across: ratios of rates, in open loop of p99.9.
+fn overview(out: &mut String, figures: Figures) {
+    let outcome = figures.0;
+    let others: Vec<_> = outcome
+        .servers
+        .iter()
+        .filter(|server| **server != outcome.base)
+        .collect();
+    let names: Vec<_> = others.iter().map(|name| name.as_str()).collect();
+    let _ = writeln!(
+        out,
+        "\n| ratio to `{}` in the same round | of | {} |",
+        outcome.base,
+        names.join(" | ")
+    );
+    let _ = writeln!(out, "|{}", "---|".repeat(names.len() + 2));
+    for scenario in &outcome.scenarios {
+        let (name, metric) = match scenario.drive {
+            Drive::Closed => ("requests/s", Metric::RATE),
+            _ => ("p99.9", Metric::P99_9),
+        };
+        let cells = names
+            .iter()
+            .map(|server| ratio(figures.ratio(&scenario.name, server, metric)));
+        let cells: Vec<_> = cells.collect();
+        if cells.iter().any(|cell| cell != NONE) {
+            let _ = writeln!(out, "| {} | {name} | {} |", scenario.title, cells.join(" | "));
+        }
+    }
+}
+
+fn ratio(ratio: Option<Spread>) -> String {
+    ratio.map_or_else(|| NONE.to_owned(), spread)
 }
 
 fn spread(spread: Spread) -> String {
@@ -74,8 +118,11 @@ pub fn remarks(figures: Figures, scenario: &Scenario, server: &str) -> String {
         .collect();
     let mut remarks = Vec::new();
     let failed: u64 = samples.iter().map(|sample| sample.failed).sum();
-    if failed > 0 {
-        remarks.push(format!("{failed} failed"));
+    let unsent: u64 = samples.iter().map(|sample| sample.unsent).sum();
+    for (count, name) in [(failed, "failed"), (unsent, "unsent")] {
+        if count > 0 {
+            remarks.push(format!("{count} {name}"));
+        }
     }
     if samples
         .iter()

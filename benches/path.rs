@@ -55,16 +55,7 @@ fn decider(algorithm: &str, requests: u32) -> Decider {
         clock,
         KeyEncoder::new("rk:").unwrap(),
         Arc::new(Telemetry::new(TelemetryOptions::default())),
-        Options {
-            defaults,
-            shadow_mode: false,
-            quota_mode: false,
-            limit_headers: None,
-            retry_after: false,
-            denied_body: String::new(),
-            denied_body_is_json: false,
-            dynamic_metadata: false,
-        },
+        Options::plain(defaults),
     )
 }
 

@@ -111,16 +111,7 @@ pub fn decider(domain: DomainPolicy) -> (Decider, Clock) {
         clock.clone(),
         KeyEncoder::new("rk:").unwrap(),
         Arc::new(Telemetry::new(TelemetryOptions::default())),
-        Options {
-            defaults: DEFAULTS,
-            shadow_mode: false,
-            quota_mode: false,
-            limit_headers: None,
-            retry_after: false,
-            denied_body: String::new(),
-            denied_body_is_json: false,
-            dynamic_metadata: false,
-        },
+        Options::plain(DEFAULTS),
     );
     (decider, clock)
 }

@@ -39,6 +39,23 @@ pub struct Options {
     pub dynamic_metadata: bool,
 }
 
+impl Options {
+    /// Nothing beyond the statuses.
+    #[must_use]
+    pub fn plain(defaults: Defaults) -> Self {
+        Self {
+            defaults,
+            shadow_mode: false,
+            quota_mode: false,
+            limit_headers: None,
+            retry_after: false,
+            denied_body: String::new(),
+            denied_body_is_json: false,
+            dynamic_metadata: false,
+        }
+    }
+}
+
 /// The numbers of a limit that is in force for one descriptor, of a rule or of an override.
 type Numbers = RuleLimit;
 

@@ -26,16 +26,7 @@ pub const DEFAULTS: Defaults = Defaults {
 
 /// Options without extras.
 pub fn options() -> Options {
-    Options {
-        defaults: DEFAULTS,
-        shadow_mode: false,
-        quota_mode: false,
-        limit_headers: None,
-        retry_after: false,
-        denied_body: String::new(),
-        denied_body_is_json: false,
-        dynamic_metadata: false,
-    }
+    Options::plain(DEFAULTS)
 }
 
 /// A decider with everything that it needs.

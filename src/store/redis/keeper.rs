@@ -15,10 +15,9 @@ use tokio::time::MissedTickBehavior;
 use super::Context;
 use super::call::Call;
 use super::connect_error::ConnectError;
-use super::link::{Connected, Link, is_elsewhere};
+use super::link::{Connected, Link};
 use super::node::{NodeState, Place, lock};
 use super::script::Script;
-use super::slot::slot_of;
 use crate::limiter::Micros;
 use crate::store::guard::{Probe, Reason};
 
@@ -32,8 +31,6 @@ const PROBES_MAX: usize = 4;
 const PROBE_WITHIN: Duration = Duration::from_millis(150);
 /// A probe that succeeded longer ago does not count any more.
 const LATE_US: Micros = 200_000;
-/// So many keys are tried if their slots are on the way to another node.
-pub(super) const MOVING_MAX: usize = 4;
 /// A probe's key lives for so many milliseconds.
 const PROBE_TTL_MS: u64 = 1_000;
 
@@ -91,9 +88,7 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
         };
         let now = context.clock.now_us();
         if late.take().is_some_and(|late| now - late < LATE_US) {
-            let closed = node.breaker.probe_succeeded(now, ticket);
-            node.is_back();
-            node.moved(closed);
+            node.is_back(node.breaker.probe_succeeded(now, ticket));
             continue;
         }
         if probes.len() < PROBES_MAX {
@@ -110,9 +105,7 @@ async fn probe(node: &NodeState, context: &Context, link: &Link) {
         let answered = tokio::time::timeout(PROBE_WITHIN, answered).await;
         let now = context.clock.now_us();
         if answered == Ok(true) {
-            let closed = node.breaker.probe_succeeded(now, ticket);
-            node.is_back();
-            node.moved(closed);
+            node.is_back(node.breaker.probe_succeeded(now, ticket));
         } else {
             node.breaker.probe_failed(now, ticket);
         }
@@ -146,9 +139,7 @@ async fn connect(node: &NodeState, context: &Context, link: &Link) -> Result<Con
     let Place::At(server) = node.place.borrow().clone() else {
         return Err(ConnectError::NoPrimary);
     };
-    let (mut connected, identity) = link.open_primary(&server, &node.time, &context.clock).await?;
-    node.recognise(identity, &mut connected, context).await?;
-    Ok(connected)
+    node.open(&server, link, context).await
 }
 
 /// Writes a key, and runs a script that has nothing to do: a user may be allowed the one and not the other.
@@ -167,13 +158,7 @@ async fn write(mut connected: Connected, node: &NodeState, context: &Context) ->
         });
         match refused {
             None => break,
-            // A node of which one slot is on its way takes writes to the others.
-            Some(error)
-                if context.options.is_cluster() && is_elsewhere(&error) && moving.len() < MOVING_MAX =>
-            {
-                moving.push(slot_of(&key));
-            }
-            Some(error) => return Err(error),
+            Some(error) => context.pass_over(error, &key, &mut moving)?,
         }
     }
     Ok(())

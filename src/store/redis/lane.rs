@@ -241,10 +241,7 @@ impl Lane {
     ) -> Result<Connected, ConnectError> {
         let connecting = async {
             let server = whereabouts(place).await?;
-            let (node, context) = (&self.node, &self.context);
-            let (mut connected, identity) = link.open_primary(&server, &node.time, &context.clock).await?;
-            node.recognise(identity, &mut connected, context).await?;
-            Ok(connected)
+            self.node.open(&server, link, &self.context).await
         };
         let within = link.connect_timeout();
         match tokio::time::timeout(within, connecting).await {

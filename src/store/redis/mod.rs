@@ -40,13 +40,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use redis::{RedisError, RedisResult};
 use tokio::sync::oneshot;
 
 use self::deployment::Deployment;
 use self::give_back::GIVE_BACKS_MAX;
 pub use self::heart::Heart;
 use self::lane::{Job, Way, Work};
-use self::node::{Node, NodeState};
+use self::node::{Node, NodeState, random};
 pub use self::pair::Pair;
 use self::slot::slot_of;
 use self::topology::Topology;
@@ -56,6 +57,9 @@ use crate::limiter::{Limit, Micros, Reading};
 
 /// What was confirmed is given back within this time, or not at all.
 const GIVE_BACK_US: Micros = 1_000_000;
+
+/// So many keys are tried if their slots are on the way to another node.
+const MOVING_MAX: usize = 4;
 
 thread_local! {
     /// Which thread's lanes this thread uses.
@@ -144,6 +148,18 @@ impl Context {
         let name = format!("{what}:{}", self.process);
         let topology = self.topology.upgrade()?;
         topology.key_on(node, &self.options.prefix, &name, avoided)
+    }
+
+    /// Adds a key's slot to those to be avoided, if it is on its way to another node: this one takes writes to its others.
+    ///
+    /// # Errors
+    /// Any other refusal, and this one for too many keys.
+    fn pass_over(&self, error: RedisError, key: &str, moving: &mut Vec<u16>) -> RedisResult<()> {
+        if !(self.options.is_cluster() && link::is_elsewhere(&error) && moving.len() < MOVING_MAX) {
+            return Err(error);
+        }
+        moving.push(slot_of(key));
+        Ok(())
     }
 }
 
@@ -399,7 +415,7 @@ impl RedisStats {
 
 impl StoreError {
     /// What a client's error means here; its text may name keys and addresses, so only its kind is kept.
-    fn of(error: &redis::RedisError) -> Self {
+    fn of(error: &RedisError) -> Self {
         if error.is_timeout() {
             Self::Timeout
         } else if error.is_io_error() || error.is_connection_dropped() {
@@ -417,7 +433,5 @@ impl StoreError {
 }
 
 fn random_name() -> String {
-    use std::hash::BuildHasher as _;
-    let random = || std::hash::RandomState::new().hash_one(0);
     format!("{:016x}{:016x}", random(), random())
 }

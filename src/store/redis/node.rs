@@ -173,12 +173,13 @@ impl NodeState {
         }
     }
 
-    /// Notes that it is there again: lanes may connect.
-    pub fn is_back(&self) {
+    /// Notes that it is there again: lanes may connect. `closed` is what that did to the breaker.
+    pub fn is_back(&self, closed: Option<Transition>) {
         if !std::mem::take(&mut *lock(&self.reported)).is_empty() {
             tracing::info!(node = self.name, "redis is back");
         }
         self.up.send_modify(|times| *times += 1);
+        self.moved(closed);
     }
 
     /// Notes that a slot is on its way to it.
@@ -245,7 +246,7 @@ pub(super) fn lock<T>(it: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// A number that no other process has.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::BuildHasher as _;
     std::hash::RandomState::new().hash_one(0)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::node::random;
+
 /// The first pause after an attempt that failed; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The longest pause.
@@ -19,12 +21,11 @@ impl Pauses {
     }
 
     pub fn next(&mut self) -> Duration {
-        use std::hash::BuildHasher as _;
         let full = PAUSE_MIN
             .saturating_mul(1 << self.attempts.min(10))
             .min(PAUSE_MAX);
         self.attempts = self.attempts.saturating_add(1);
-        let random = std::hash::RandomState::new().hash_one(self.attempts) % 512;
+        let random = random() % 512;
         full.mul_f64(0.5)
             + full
                 .mul_f64(0.5)

@@ -19,11 +19,11 @@ use super::Context;
 use super::call::{CHARGES_MAX, Call, Reply};
 use super::connect_error::ConnectError;
 use super::identity::Identity;
-use super::keeper::MOVING_MAX;
-use super::link::{Connected, is_elsewhere, see_time};
+use super::link::{Connected, Link, is_elsewhere, see_time};
 use super::node::{NodeState, lock};
 use super::recent::{Recent, Replayed, SPAN_US};
 use super::script::Script;
+use super::server::Server;
 use super::slot::slot_of;
 use crate::limiter::{Micros, Prior};
 
@@ -73,8 +73,20 @@ impl Past {
 }
 
 impl NodeState {
+    /// A connection that may be used: its server is a primary, and lacks nothing that this process knows of.
+    pub async fn open(
+        &self,
+        server: &Server,
+        link: &Link,
+        context: &Context,
+    ) -> Result<Connected, ConnectError> {
+        let (mut connected, identity) = link.open_primary(server, &self.time, &context.clock).await?;
+        self.recognise(identity, &mut connected, context).await?;
+        Ok(connected)
+    }
+
     /// Looks whether this is the primary that it was, and tells a new one what it may lack. Others that connect wait meanwhile.
-    pub async fn recognise(
+    async fn recognise(
         &self,
         identity: Option<Identity>,
         connected: &mut Connected,
@@ -152,15 +164,9 @@ impl NodeState {
         while let Some(key) = context.key_on(self, "seen", &moving) {
             let mut command = redis::cmd("SET");
             command.arg(&key).arg(at_ms).arg("PX").arg(MARKER_TTL_MS);
-            let written: RedisResult<()> = command.query_async(connection).await;
-            match written {
-                Err(error)
-                    if context.options.is_cluster() && is_elsewhere(&error) && moving.len() < MOVING_MAX =>
-                {
-                    moving.push(slot_of(&key));
-                }
-                written => {
-                    written?;
+            match command.query_async(connection).await {
+                Err(error) => context.pass_over(error, &key, &mut moving)?,
+                Ok(()) => {
                     self.past.lock().await.marker = Some(Marker { key, at_ms });
                     break;
                 }

@@ -185,6 +185,7 @@ mod tests {
 
     use super::super::super::facts::{Answer, Facts, Values, lines};
     use super::super::super::report::Level;
+    use super::super::tests::assert_only;
     use super::*;
 
     /// A map of two primaries that share the slots at `from`.
@@ -223,16 +224,8 @@ mod tests {
         }
     }
 
-    /// Every check but the named one is ok.
     fn only(facts: &ClusterFacts, check: &str, level: Level, found: &str) {
-        for it in of_cluster(facts) {
-            if it.check == check {
-                assert_eq!(it.level, level, "{it:?}");
-                assert!(it.found.contains(found), "{it:?} without {found:?}");
-            } else {
-                assert_eq!(it.level, Level::Ok, "beside {check}: {it:?}");
-            }
-        }
+        assert_only(&of_cluster(facts), check, level, found);
     }
 
     #[test]

@@ -154,6 +154,7 @@ mod tests {
     use super::super::super::facts::lines;
     use super::super::super::report::Level;
     use super::super::super::sentinels::named_by_most;
+    use super::super::tests::assert_only;
     use super::*;
     use crate::store::redis::slot_map::Endpoint;
 
@@ -178,16 +179,7 @@ mod tests {
     }
 
     fn only(views: &[SentinelView], check: &str, level: Level, found: &str) {
-        let checks = of_sentinels("main", views);
-        assert!(checks.iter().any(|it| it.check == check), "{checks:?}");
-        for it in checks {
-            if it.check == check {
-                assert_eq!(it.level, level, "{it:?}");
-                assert!(it.found.contains(found), "{it:?} without {found:?}");
-            } else {
-                assert_eq!(it.level, Level::Ok, "beside {check}: {it:?}");
-            }
-        }
+        assert_only(&of_sentinels("main", views), check, level, found);
     }
 
     #[test]

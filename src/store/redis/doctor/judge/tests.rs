@@ -377,3 +377,16 @@ fn a_server_that_is_not_there_has_one_check() {
         assert!(said.contains(advice), "{code}: {said}");
     }
 }
+
+/// The named check is there with this level, and every other one is ok.
+pub(super) fn assert_only(checks: &[Check], check: &str, level: Level, found: &str) {
+    assert!(checks.iter().any(|it| it.check == check), "{checks:?}");
+    for it in checks {
+        if it.check == check {
+            assert_eq!(it.level, level, "{it:?}");
+            assert!(it.found.contains(found), "{it:?} without {found:?}");
+        } else {
+            assert_eq!(it.level, Level::Ok, "beside {check}: {it:?}");
+        }
+    }
+}

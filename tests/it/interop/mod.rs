@@ -21,6 +21,16 @@ enum Way {
     Tonic,
 }
 
+impl Way {
+    /// The status of a call whose time is over, if the server notices it first.
+    fn timed_out(self) -> &'static str {
+        match self {
+            Self::Below => "DEADLINE_EXCEEDED",
+            Self::Tonic => "CANCELLED",
+        }
+    }
+}
+
 const BOTH: [Way; 2] = [Way::Tonic, Way::Below];
 
 /// A request for one user.

@@ -2,11 +2,11 @@
 //! lost it; there it is recorded again. No I/O and no clock here.
 //!
 //! Kept is what was confirmed within 3.5 s before the *latest* confirmation: a failover takes seconds, during which nothing is
-//! confirmed. The hits go into a log of chunks, each with its keys in one text: for a call that is one copy of its keys, no
-//! look-up and hardly ever an allocation. Only a replay sums them up.
+//! confirmed. The hits go into a log of chunks of a quarter of a second, each with its keys in one text and one note for all hits on
+//! a key and limit: hardly ever an allocation, and no more memory for a hot key than for another. A replay sums the chunks up.
 //!
-//! Everything errs to the safe side: hits that were given back meanwhile are still recorded, and recorded hits count from the
-//! replay on, which is later than they were booked.
+//! Everything errs to the safe side: hits that were given back meanwhile are still recorded, recorded hits count from the
+//! replay on, which is later than they were booked, and hits of the chunk of a kept one are kept with it.
 
 mod chunk;
 
@@ -34,7 +34,7 @@ pub struct Recent {
     bytes: usize,
     /// The latest confirmation.
     latest: Micros,
-    /// When the newest of the charges dropped early was confirmed.
+    /// When the newest of the notes dropped early was confirmed.
     dropped_at: Option<Micros>,
     dropped: u64,
 }
@@ -92,27 +92,36 @@ impl Recent {
         self.bytes = 0;
         let mut found: Vec<Replayed> = Vec::new();
         let mut places: HashMap<_, usize> = HashMap::new();
-        for noted in chunks
-            .iter()
-            .flat_map(Chunk::iter)
-            .filter(|noted| noted.at >= from)
-        {
-            if !wanted(noted.key) {
-                self.append(noted.at, noted.key, noted.limit, noted.hits);
-            } else if !is_over(noted.at, noted.limit, now) {
-                let place = *places
-                    .entry((noted.key, identity(noted.limit)))
-                    .or_insert_with(|| {
-                        found.push(Replayed {
-                            key: noted.key.into(),
-                            limit: *noted.limit,
-                            hits: 0,
-                            at: 0,
+        for chunk in &chunks {
+            let mut left: Option<Chunk> = None;
+            for noted in chunk.iter().filter(|noted| noted.at >= from) {
+                if !wanted(noted.key) {
+                    left.get_or_insert_with(|| chunk.successor(noted.key)).push(
+                        noted.at,
+                        noted.key,
+                        noted.limit,
+                        noted.hits,
+                    );
+                } else if !is_over(noted.at, noted.limit, now) {
+                    let place = *places
+                        .entry((noted.key, identity(noted.limit)))
+                        .or_insert_with(|| {
+                            found.push(Replayed {
+                                key: noted.key.into(),
+                                limit: *noted.limit,
+                                hits: 0,
+                                at: 0,
+                            });
+                            found.len() - 1
                         });
-                        found.len() - 1
-                    });
-                found[place].hits = found[place].hits.saturating_add(noted.hits).min(RECORD_HITS_MAX);
-                found[place].at = noted.at;
+                    let replayed = &mut found[place];
+                    replayed.hits = replayed.hits.saturating_add(noted.hits).min(RECORD_HITS_MAX);
+                    replayed.at = replayed.at.max(noted.at);
+                }
+            }
+            if let Some(left) = left {
+                self.bytes += left.bytes();
+                self.chunks.push_back(left);
             }
         }
         found.sort_by_key(|replayed| std::cmp::Reverse(replayed.at));
@@ -140,7 +149,7 @@ impl Recent {
         self.dropped_at.is_none_or(|at| at < self.from())
     }
 
-    /// Charges dropped early for want of memory, since the start.
+    /// Notes dropped early for want of memory, since the start.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -186,8 +195,8 @@ impl Recent {
         self.chunks.push_back(chunk);
     }
 
-    fn count_dropped(&mut self, newest: Micros, charges: usize) {
-        self.dropped += charges as u64;
+    fn count_dropped(&mut self, newest: Micros, notes: usize) {
+        self.dropped += notes as u64;
         self.dropped_at = self.dropped_at.max(Some(newest));
     }
 

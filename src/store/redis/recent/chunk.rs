@@ -1,20 +1,26 @@
-//! A piece of the log: charges of up to a quarter of a second, in memory of a size that never changes.
+//! A piece of the log: charges of up to a quarter of a second, in memory of a size that never changes. Those on one key and limit
+//! are one note, so that a hot key needs no more memory the hotter it is.
+
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 
 use crate::limiter::{Limit, Micros};
 
-/// The most charges of a chunk.
+/// The most notes of a chunk.
 const NOTES_MAX: usize = 1_024;
 /// The most distinct limits of a chunk.
 const LIMITS_MAX: usize = 32;
-/// Bytes of a chunk's keys, if none is longer: 48 for each charge.
+/// Bytes of a chunk's keys, if none is longer: 48 for each note.
 const TEXT_BYTES: usize = 48 * NOTES_MAX;
 /// The longest time from a chunk's first charge to its last: what is too old is forgotten by chunks.
-const CHUNK_US: Micros = 250_000;
+pub(super) const CHUNK_US: Micros = 250_000;
 
-/// One charge, in 16 bytes. Its key begins where that of the one before ends.
+/// The charges on one key and limit, in 16 bytes. Its key begins where that of the one before ends.
 #[derive(Clone, Copy, Debug)]
 struct Note {
-    /// Since the chunk's first.
+    /// Of the latest, since the chunk's first.
     after_us: u32,
     key_end: u32,
     limit: u32,
@@ -22,38 +28,51 @@ struct Note {
     more_hits: u32,
 }
 
-/// Some charges in the order of their time.
+/// The charges of some time.
 #[derive(Debug)]
 pub(super) struct Chunk {
     first: Micros,
+    newest: Micros,
     text: String,
     notes: Vec<Note>,
+    /// Places in `notes`, by key.
+    index: HashTable<u32>,
     limits: Vec<Limit>,
     bytes: usize,
 }
 
-/// A charge of a chunk.
+/// The charges of a chunk on one key and limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted<'a> {
-    /// When it was confirmed.
+    /// When the last of them was confirmed.
     pub at: Micros,
     /// Its counter.
     pub key: &'a str,
     pub limit: &'a Limit,
-    /// At least 1.
+    /// The sum, at least 1 and at most 2^32.
     pub hits: u64,
 }
+
+/// What the index of a chunk takes: a power of two of slots, of which seven eighths are in use at most, with a byte of each.
+const INDEX_BYTES: usize = (NOTES_MAX * 8 / 7).next_power_of_two() * (size_of::<u32>() + 1);
 
 impl Chunk {
     /// An empty chunk with room for this key, whose first charge is confirmed at `first`.
     pub fn new(first: Micros, key: &str) -> Self {
         Self {
             first,
+            newest: first,
             text: String::with_capacity(TEXT_BYTES.max(key.len())),
             notes: Vec::with_capacity(NOTES_MAX),
+            index: HashTable::with_capacity(NOTES_MAX),
             limits: Vec::with_capacity(LIMITS_MAX),
             bytes: Self::bytes_for(key),
         }
+    }
+
+    /// An empty chunk of the same time, which has room for all notes of this one from this key's on.
+    pub fn successor(&self, key: &str) -> Self {
+        Self::new(self.first, key)
     }
 
     /// The memory of a chunk made for this key.
@@ -61,6 +80,7 @@ impl Chunk {
         size_of::<Self>()
             + TEXT_BYTES.max(key.len())
             + NOTES_MAX * size_of::<Note>()
+            + INDEX_BYTES
             + LIMITS_MAX * size_of::<Limit>()
     }
 
@@ -71,56 +91,82 @@ impl Chunk {
 
     /// When the last was confirmed.
     pub fn newest(&self) -> Micros {
-        self.first + self.notes.last().map_or(0, |note| note.after_us.into())
+        self.newest
     }
 
-    /// Adds 1 to 2^32 hits, confirmed no earlier than the ones before; false if there is no room.
+    /// Adds 1 to 2^32 hits; false if there is no room. What was confirmed before the chunk's first counts as if it had been then.
     pub fn push(&mut self, at: Micros, key: &str, limit: &Limit, hits: u64) -> bool {
         let after_us = at.saturating_sub(self.first);
-        let key_end = self.text.len() + key.len();
-        if after_us > CHUNK_US || self.notes.len() == NOTES_MAX || key_end > self.text.capacity() {
+        if after_us > CHUNK_US {
             return false;
         }
         let known = self.limits.iter().rposition(|known| known == limit);
-        if known.is_none() && self.limits.len() == LIMITS_MAX {
-            return false;
-        }
-        let limit = known.unwrap_or_else(|| {
-            self.limits.push(*limit);
-            self.limits.len() - 1
-        });
+        let hash = FixedState::default().hash_one(key);
+        let same = known.and_then(|limit| self.find(hash, key, limit));
         let small = (
             u32::try_from(after_us),
-            u32::try_from(key_end),
-            u32::try_from(limit),
             u32::try_from(hits.saturating_sub(1)),
+            u32::try_from(self.text.len() + key.len()),
+            u32::try_from(known.unwrap_or(self.limits.len())),
+            u32::try_from(self.notes.len()),
         );
-        let (Ok(after_us), Ok(key_end), Ok(limit), Ok(more_hits)) = small else {
+        let (Ok(after_us), Ok(more_hits), Ok(key_end), Ok(limit_place), Ok(place)) = small else {
             return false;
         };
+        if let Some(place) = same {
+            let note = &mut self.notes[place];
+            // The sum stops at 2^32, as one charge does.
+            note.more_hits = note.more_hits.saturating_add(more_hits).saturating_add(1);
+            note.after_us = note.after_us.max(after_us);
+            self.newest = self.newest.max(at);
+            return true;
+        }
+        if self.notes.len() == NOTES_MAX
+            || self.text.len() + key.len() > self.text.capacity()
+            || known.is_none() && self.limits.len() == LIMITS_MAX
+        {
+            return false;
+        }
+        if known.is_none() {
+            self.limits.push(*limit);
+        }
         self.text.push_str(key);
         self.notes.push(Note {
             after_us,
             key_end,
-            limit,
+            limit: limit_place,
             more_hits,
         });
+        let (text, notes) = (&self.text, &self.notes);
+        let hash_of = |place: &u32| FixedState::default().hash_one(key_at(text, notes, *place as usize));
+        self.index.insert_unique(hash, place, hash_of);
+        self.newest = self.newest.max(at);
         true
     }
 
-    /// The charges, oldest first.
+    /// The place of the note on this key and limit.
+    fn find(&self, hash: u64, key: &str, limit: usize) -> Option<usize> {
+        let is_same = |place: &u32| {
+            let place = *place as usize;
+            self.notes[place].limit as usize == limit && key_at(&self.text, &self.notes, place) == key
+        };
+        self.index.find(hash, is_same).map(|place| *place as usize)
+    }
+
+    /// The notes, by their first charges, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = Noted<'_>> {
-        let mut start = 0;
-        self.notes.iter().map(move |note| {
-            let end = note.key_end as usize;
-            let key = &self.text[start..end];
-            start = end;
-            Noted {
-                at: self.first + Micros::from(note.after_us),
-                key,
-                limit: &self.limits[note.limit as usize],
-                hits: u64::from(note.more_hits) + 1,
-            }
+        self.notes.iter().enumerate().map(|(place, note)| Noted {
+            at: self.first + Micros::from(note.after_us),
+            key: key_at(&self.text, &self.notes, place),
+            limit: &self.limits[note.limit as usize],
+            hits: u64::from(note.more_hits) + 1,
         })
     }
+}
+
+fn key_at<'a>(text: &'a str, notes: &[Note], place: usize) -> &'a str {
+    let start = place
+        .checked_sub(1)
+        .map_or(0, |before| notes[before].key_end as usize);
+    &text[start..notes[place].key_end as usize]
 }

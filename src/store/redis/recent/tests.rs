@@ -82,10 +82,13 @@ fn note(recent: &mut Recent, now: Micros, key: &str, hits: u64) {
     recent.note(now, &call, &reply);
 }
 
-fn all(recent: &mut Recent) -> BTreeMap<(String, u32), u64> {
+/// Hits by key and limit.
+type Sums = BTreeMap<(String, u32), u64>;
+
+fn all(recent: &mut Recent) -> Sums {
     let replayed = recent.replay(recent.latest, |_| true);
     let len = replayed.len();
-    let sums: BTreeMap<_, _> = replayed
+    let sums: Sums = replayed
         .into_iter()
         .map(|it| ((it.key.into(), it.limit.requests()), it.hits))
         .collect();
@@ -278,10 +281,11 @@ fn keys_that_did_not_move_stay() {
     );
 }
 
-/// Random calls next to a list of all that was ever booked.
+/// Random calls next to a list of all that was ever booked: all of the kept span is there, and nothing from more than a chunk before
+/// it.
 #[test]
 fn a_replay_is_what_was_booked_in_the_kept_span() {
-    let mut replays = 0;
+    let (mut replays, mut inexact) = (0, 0);
     for seed in 1..=150 {
         let random = &mut Random(seed);
         let (mut recent, mut naive, mut now) = (Recent::default(), Vec::new(), START);
@@ -307,12 +311,12 @@ fn a_replay_is_what_was_booked_in_the_kept_span() {
             replays += 1;
             let digit = random.below(12).to_string();
             let wanted = |key: &str| digit.len() > 1 || key.ends_with(&digit);
-            let mut expected: BTreeMap<(String, u32), u64> = BTreeMap::new();
+            let (mut least, mut most): (Sums, Sums) = Default::default();
             naive.retain(|(at, (key, charge))| {
-                if wanted(key) && at + SPAN_US >= latest {
-                    *expected
-                        .entry((key.clone(), charge.limit.requests()))
-                        .or_default() += charge.hits;
+                for (sums, from) in [(&mut least, SPAN_US), (&mut most, SPAN_US + chunk::CHUNK_US)] {
+                    if wanted(key) && at + from >= latest {
+                        *sums.entry((key.clone(), charge.limit.requests())).or_default() += charge.hits;
+                    }
                 }
                 !wanted(key)
             });
@@ -321,15 +325,23 @@ fn a_replay_is_what_was_booked_in_the_kept_span() {
                 replayed.is_sorted_by_key(|it| std::cmp::Reverse(it.at)),
                 "seed {seed}"
             );
-            let found: BTreeMap<_, _> = replayed
+            let found: Sums = replayed
                 .into_iter()
                 .map(|it| ((it.key.into(), it.limit.requests()), it.hits))
                 .collect();
-            assert_eq!(found, expected, "seed {seed}");
+            assert!(found.keys().eq(least.keys()), "seed {seed}: {found:?}, {least:?}");
+            for (key, hits) in found {
+                assert!(
+                    (least[&key]..=most[&key]).contains(&hits),
+                    "seed {seed}: {key:?}, {hits}"
+                );
+                inexact += u32::from(hits != least[&key]);
+            }
             assert!(recent.is_whole() && recent.dropped() == 0, "seed {seed}");
         }
     }
     assert!(replays > 1_000, "only {replays} replays");
+    assert!(inexact > 20, "only {inexact} that a chunk kept");
 }
 
 /// Calls of 64 charges with keys of some length, so many charges a second, for so long; the log, and its memory second by second.
@@ -372,6 +384,31 @@ fn memory_stays_flat_under_full_load() {
     let kept: u64 = recent.replay(latest, |_| true).iter().map(|it| it.hits).sum();
     let calls = (latest - from) / (64 * SECOND / 20_000) + 1;
     assert_eq!(kept, calls * 64);
+}
+
+/// What is charged on few keys takes the same memory at any rate.
+#[test]
+fn a_hot_key_takes_no_more_memory() {
+    let mut recent = Recent::default();
+    let (call, reply, _) = exchange(&[vec![
+        (
+            "key".to_owned(),
+            charge(Mode::Consume, 1, limit(100)),
+            false
+        );
+        64
+    ]]);
+    for step in 0..200_000 {
+        recent.note(START + step * 20, &call, &reply);
+    }
+    assert!(recent.bytes() < 16 * 80_000, "{} bytes", recent.bytes());
+    assert!(recent.is_whole());
+    let hits = all(&mut recent)[&("key".to_owned(), 100)];
+    let of_span = 64 * SPAN_US / 20;
+    assert!(
+        (of_span..=of_span + 64 * chunk::CHUNK_US / 20 + 64).contains(&hits),
+        "{hits}"
+    );
 }
 
 #[test]

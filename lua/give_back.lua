@@ -5,21 +5,9 @@ local NOT_OURS, TOO_LATE = -1, -2
 
 local requests, charges = rows('dH', 10, ARGV[1]), rows('HHdd', 20, ARGV[2])
 
--- The totals in a reply of ZRANGE as numbers, or nil if one is none: nothing is written before all are known.
-local function numbers(reply, step)
-  for i = 1, #reply, step do
-    reply[i] = tonumber(reply[i])
-    if not reply[i] then
-      return nil
-    end
-  end
-  return reply
-end
-
 -- Each of the three takes away, and is false if the key holds something else.
 
--- From the entry whose score is the end of the tick of `at`, then from older ones in the window, never from newer ones. The
--- base stays, or the key goes; so the time to live stays.
+-- From the entry whose score is the end of the tick of `at`, then from older ones in the window, never from newer ones.
 local function from_sliding_window(key, l, hits, at)
   local W, tick = limits[l + 3], limits[l + 4]
   local score = text(ceil(at / tick) * tick)
@@ -28,36 +16,7 @@ local function from_sliding_window(key, l, hits, at)
   if place <= base or call('ZCOUNT', key, score, score) == 0 then
     return
   end
-  local totals = numbers(call('ZRANGE', key, base, place), 1)
-  local newer = numbers(call('ZRANGE', key, place + 1, '-1', 'WITHSCORES'), 2)
-  if not (totals and newer) then
-    return false
-  end
-  local less = min(hits, totals[#totals] - totals[1])
-  if less <= 0 then
-    return false
-  end
-  local target, last = totals[#totals] - less, 1
-  while totals[last] < target do
-    last = last + 1
-  end
-  if last == 1 and #newer == 0 then
-    call('DEL', key)
-    return
-  end
-  local first = base + last
-  local cut
-  if totals[last] > target then -- a part of it stays
-    first = first - 1
-    cut = call('ZRANGE', key, first, first, 'WITHSCORES')[2]
-  end
-  call('ZREMRANGEBYRANK', key, first, '-1')
-  if cut then
-    call('ZADD', key, cut, text(target))
-  end
-  for i = 1, #newer, 2 do
-    call('ZADD', key, newer[i + 1], text(newer[i] - less))
-  end
+  return take_from(key, base, place, hits)
 end
 
 -- If the counted window is the one of `at`.

@@ -3,6 +3,53 @@
 -- used = newest total - base. Equals src/limiter/sliding_window.rs, entry by entry.
 --
 -- Redis takes longer to print a score than for all else, so scores are compared by ZCOUNT and read only when they are needed.
+
+-- The totals in a reply of ZRANGE as numbers, or nil if one is none: nothing is written before all are known.
+local function numbers(reply, step)
+  for i = 1, #reply, step do
+    reply[i] = tonumber(reply[i])
+    if not reply[i] then
+      return nil
+    end
+  end
+  return reply
+end
+
+-- Takes hits from the entry of this rank, and what that does not hold from older ones above the base; newer ones stay. The base
+-- stays, or the key goes; so the time to live stays. False if the key holds something else.
+local function take_from(key, base, place, hits)
+  local totals = numbers(call('ZRANGE', key, base, place), 1)
+  local newer = numbers(call('ZRANGE', key, place + 1, '-1', 'WITHSCORES'), 2)
+  if not (totals and newer) then
+    return false
+  end
+  local less = min(hits, totals[#totals] - totals[1])
+  if less <= 0 then
+    return false
+  end
+  local target, last = totals[#totals] - less, 1
+  while totals[last] < target do
+    last = last + 1
+  end
+  if last == 1 and #newer == 0 then
+    call('DEL', key)
+    return
+  end
+  local first = base + last
+  local cut
+  if totals[last] > target then -- a part of it stays
+    first = first - 1
+    cut = call('ZRANGE', key, first, first, 'WITHSCORES')[2]
+  end
+  call('ZREMRANGEBYRANK', key, first, '-1')
+  if cut then
+    call('ZADD', key, cut, text(target))
+  end
+  for i = 1, #newer, 2 do
+    call('ZADD', key, newer[i + 1], text(newer[i] - less))
+  end
+end
+
 local function sliding_window()
   local ENTRIES_MAX = 127 -- with the base; a set of 128 is still a listpack
   local TOTAL_MAX = UNITS_MAX * 1.5
@@ -200,6 +247,16 @@ local function sliding_window()
   local function refund(k, l, hits) -- from the newest
     local key = KEYS[k]
     write(k)
+    -- While hits are booked ahead (lease.lua), those of ticks that have not ended may be spent later than now: they stay.
+    local ahead = tonumber(try('GET', key .. ':l'))
+    if ahead and ahead > now then
+      local place = call('ZCOUNT', key, '-inf', text(now)) - 1
+      if place > left[k] then
+        take_from(key, left[k], place, hits)
+        window[k] = nil -- to be read anew
+      end
+      return
+    end
     local to = max(total[k] - hits, base[k])
     if to == base[k] then
       call('DEL', key)

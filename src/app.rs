@@ -152,6 +152,8 @@ impl App {
             self.stores.clone(),
             Arc::clone(&self.telemetry),
         ));
+        let stores = self.stores.clone();
+        tokio::spawn(async move { stores.keep_leases().await });
         tokio::spawn(doctor::keep_examining(
             self.subjects.clone(),
             self.clock.clone(),

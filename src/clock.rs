@@ -1,11 +1,20 @@
 //! The only place that reads a clock.
 //!
 //! A [`Clock`] gives microseconds since the Unix epoch. [`Clock::system`] reads the wall clock once, at the start, and adds
-//! monotonic time from then on: a wall clock that is set forward or back while the process runs moves no window.
+//! monotonic time from then on: a wall clock that is set forward or back while the process runs moves no window. Time that the
+//! machine sleeps counts: what was booked ahead before must not be spent after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Monotonic, and counts while the machine sleeps. The standard library's does not on Linux.
+#[cfg(target_os = "linux")]
+const STEADY: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const STEADY: ClockId = ClockId::Monotonic;
 
 /// Microseconds since the Unix epoch. Cheap to clone; all clones tell the same time.
 #[derive(Clone, Debug)]
@@ -13,7 +22,10 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System { origin_us: u64, started: Instant },
+    /// What to add to the steady clock.
+    System {
+        origin_us: u64,
+    },
     Manual(Arc<AtomicU64>),
 }
 
@@ -24,8 +36,7 @@ impl Clock {
     pub fn system() -> Self {
         let origin = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(Source::System {
-            origin_us: micros(origin),
-            started: Instant::now(),
+            origin_us: micros(origin).saturating_sub(steady_us()),
         })
     }
 
@@ -39,11 +50,7 @@ impl Clock {
     #[must_use]
     pub fn now_us(&self) -> u64 {
         match &self.0 {
-            Source::System { origin_us, started } => {
-                // In 64 bits: this is on the way of every request, and a process ends before they do.
-                let elapsed = started.elapsed();
-                origin_us + elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros())
-            }
+            Source::System { origin_us } => origin_us + steady_us(),
             Source::Manual(now) => now.load(Ordering::Relaxed),
         }
     }
@@ -54,6 +61,12 @@ impl Clock {
             now.store(now_us, Ordering::Relaxed);
         }
     }
+}
+
+/// Microseconds since the machine's start. A steady clock is never negative, and its microseconds outlast every process.
+fn steady_us() -> u64 {
+    let time = clock_gettime(STEADY);
+    time.tv_sec.cast_unsigned() * 1_000_000 + time.tv_nsec.cast_unsigned() / 1_000
 }
 
 fn micros(time: Duration) -> u64 {

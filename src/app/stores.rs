@@ -7,13 +7,16 @@ use std::time::Duration;
 use super::deployments;
 use crate::clock::Clock;
 use crate::settings::{self, Settings};
-use crate::store::guard::{BreakerState, Guarded, Instances, Share};
+use crate::store::guard::{BreakerState, Guarded, Instances, Layers, LayersView, Share};
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::deployment::{Deployment, Listed};
 use crate::store::redis::{Heart, NodeView, Pair, RedisOptions, RedisStore};
 use crate::store::{Store, WhenFull};
-use crate::telemetry::{NodeObserved, RedisObserved, Telemetry};
+use crate::telemetry::{LayersObserved, NodeObserved, RedisObserved, Telemetry};
+
+/// Hits that were booked ahead and have not been spent in time are given back within this time.
+const LEASES_KEPT_FOR: Duration = Duration::from_millis(20);
 
 /// Where counters live.
 #[derive(Clone, Debug)]
@@ -77,7 +80,11 @@ impl Stores {
             heart: OnceLock::new(),
         };
         let share = Share::new(settings.memory.max_keys, Arc::clone(&counting.instances));
-        let guarded = Arc::new(Guarded::new(Arc::clone(&redis), share, clock.clone()));
+        let layers = Layers {
+            deny_cache: settings.redis.deny_cache,
+            leases: settings.redis.leases,
+        };
+        let guarded = Arc::new(Guarded::new(Arc::clone(&redis), share, clock.clone(), layers));
         Ok(Self {
             shared: Arc::clone(&guarded) as Arc<dyn Store>,
             local,
@@ -108,11 +115,27 @@ impl Stores {
         drop(counting.heart.set(heart));
     }
 
-    /// Tells the other instances that this one ends.
+    /// Gives back what was booked ahead and is not needed, again and again; on the current runtime.
+    pub async fn keep_leases(&self) {
+        let Kept::Redis { guarded, .. } = &self.kept else {
+            return;
+        };
+        loop {
+            tokio::time::sleep(LEASES_KEPT_FOR).await;
+            guarded.return_leases().await;
+        }
+    }
+
+    /// Gives back what was booked ahead, and tells the other instances that this one ends.
     pub async fn leave(&self) {
-        if let Kept::Redis { counting, .. } = &self.kept
-            && let Some(heart) = counting.heart.get()
-        {
+        let Kept::Redis {
+            guarded, counting, ..
+        } = &self.kept
+        else {
+            return;
+        };
+        guarded.end_leases().await;
+        if let Some(heart) = counting.heart.get() {
             heart.leave().await;
         }
     }
@@ -150,6 +173,7 @@ impl Stores {
                 let mut observed = RedisObserved {
                     without: guarded.without_store().collect(),
                     instances: guarded.instances().count,
+                    layers: layers_of(guarded.layers()),
                     ..RedisObserved::default()
                 };
                 for store in redis.all() {
@@ -168,6 +192,22 @@ impl Stores {
                 telemetry.redis(&observed);
             }
         }
+    }
+}
+
+fn layers_of(view: LayersView) -> LayersObserved {
+    LayersObserved {
+        denials_served: view.denials_served,
+        denials_kept: view.denials_kept,
+        lease_calls: view.lease_calls,
+        lease_hits: [
+            ("granted", view.lease_granted),
+            ("spent", view.lease_spent),
+            ("undone", view.lease_undone),
+            ("returned", view.lease_returned),
+            ("stranded", view.lease_stranded),
+        ],
+        lease_held: view.lease_held,
     }
 }
 

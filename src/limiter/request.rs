@@ -85,6 +85,24 @@ impl Verdict {
         }
     }
 
+    /// Of `hits` that were booked by other means, and are part of this level; `empty_us` is the time until the counter is empty.
+    #[must_use]
+    pub fn booked(limit: &Limit, level: Level, hits: u64, empty_us: Micros) -> Self {
+        let reading = |level: Level| Reading {
+            used: level.used_hits(),
+            remaining: level.remaining_hits(),
+            wait_us: empty_us,
+        };
+        let before = Level {
+            used: level.used.saturating_sub(hits.saturating_mul(level.cost)),
+            ..level
+        };
+        Self {
+            unbooked: reading(before),
+            ..Self::ok(limit, reading(level))
+        }
+    }
+
     /// Shows the counter as it is when the hits of this charge were not booked.
     pub fn show_unbooked(&mut self) {
         self.used = self.unbooked.used;

@@ -131,7 +131,22 @@ impl SlidingWindow {
         let Ok(place) = live.binary_search_by_key(&tick_end(at, limit), |e| e.score) else {
             return;
         };
-        let place = base + 1 + place;
+        self.take_from(base, base + 1 + place, hits);
+    }
+
+    /// Takes `hits` back as [`SlidingWindow::refund`] does, while some are booked ahead that may be spent until their ticks end: from
+    /// the newest of those ticks that have ended. What is spent later than now stays, so what holds of refunds holds of these; what
+    /// the ended ticks do not have is not given.
+    pub fn refund_ended(&mut self, now: Micros, limit: &Limit, hits: u64) {
+        let base = self.base(now, limit);
+        let ended = self.entries.partition_point(|e| e.score <= now);
+        if ended > base + 1 {
+            self.take_from(base, ended - 1, hits);
+        }
+    }
+
+    /// Takes `hits` from the entry at `place`, and what that does not hold from older ones above the base, never from newer ones.
+    fn take_from(&mut self, base: usize, place: usize, hits: u64) {
         let total = self.entries[place].total;
         let less = hits.min(total - self.entries[base].total);
         if less == 0 {

@@ -93,6 +93,25 @@ impl State {
         each!(self, s => s.refund(now, limit, hits));
     }
 
+    /// Books hits ahead of their use: as many of those `wanted` as fit into one of `parts` equal parts of the room. They may be
+    /// used until the tick (sliding window) or the window (fixed) of `now` ends. Returns how many.
+    pub fn lease(&mut self, now: Micros, limit: &Limit, wanted: u64, parts: u64) -> u64 {
+        let level = self.level(now, limit);
+        let granted = wanted.min(level.remaining_hits() / parts.max(1));
+        if granted > 0 {
+            self.charge(now, limit, granted);
+        }
+        granted
+    }
+
+    /// [`State::refund`], while hits that are booked ahead may not be used yet: it leaves those alone.
+    pub fn refund_beside_leases(&mut self, now: Micros, limit: &Limit, hits: u64) {
+        match self {
+            Self::SlidingWindow(window) => window.refund_ended(now, limit, hits),
+            _ => self.refund(now, limit, hits),
+        }
+    }
+
     /// Takes back `hits` that were booked at `at` and that nobody used, from where they were booked: exactly, or fewer. What is
     /// used is then never below what it would be without them. To be called once for a charge, and soon: a counter that was emptied
     /// or lost meanwhile, and charged anew at the same instant, tick or aligned window, can't tell new hits from these.

@@ -264,6 +264,10 @@ pub static GROUPS: &[Group] = &[
             .reference("REDIS_TIMEOUT"),
         set("redis.key_prefix", Kind::Text, "rk:", "what all keys begin with; no braces")
             .reference("CACHE_KEY_PREFIX"),
+        set("redis.deny_cache", Kind::Bool, "true",
+            "repeat a denial without Redis as long as it is certainly true, a second at most"),
+        set("redis.leases", Kind::Bool, "true",
+            "book hits on hot counters ahead, so that most decisions on them need no Redis"),
         set("redis.per_second.enabled", Kind::Bool, "false",
             "count limits of one second in a Redis of their own; needs redis.per_second.url and redis.url")
             .reference("REDIS_PERSECOND"),

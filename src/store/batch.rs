@@ -79,6 +79,12 @@ impl Keys {
         &self.text[start..self.keys[index].end]
     }
 
+    /// A hash of the key. Equal keys have the same, on all threads.
+    #[must_use]
+    pub fn hash(&self, index: usize) -> u64 {
+        self.keys[index].hash
+    }
+
     /// The rule that the counter belongs to.
     #[must_use]
     pub fn rule(&self, index: usize) -> u64 {
@@ -143,6 +149,11 @@ impl Batch {
         self.prior = prior;
         self.verdicts.clear();
         self.outcome = Outcome::default();
+    }
+
+    /// Works out the whole from the verdicts.
+    pub fn decided(&mut self) {
+        self.outcome = Outcome::of(&self.charges, &self.verdicts, self.prior);
     }
 
     /// What becomes of a charge while the store is away.

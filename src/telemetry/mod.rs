@@ -15,4 +15,4 @@ pub use limit_series::{LimitSeries, Observed};
 pub use logs::{LogFormat, init as init_logs};
 pub use recorder::{Telemetry, TelemetryOptions};
 pub use request_series::{ProcessSeries, RequestSeries, Transport};
-pub use store_series::{NodeObserved, RedisObserved, RedisSeries};
+pub use store_series::{LayersObserved, NodeObserved, RedisObserved, RedisSeries};

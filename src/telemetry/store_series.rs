@@ -19,6 +19,10 @@ const STATE: &str = "ratekeeper_redis_breaker_state";
 const OPENED: &str = "ratekeeper_redis_breaker_opened_total";
 const AWAY: &str = "ratekeeper_redis_away_seconds_total";
 const INSTANCES: &str = "ratekeeper_instances";
+const DENIALS: &str = "ratekeeper_deny_cache_total";
+const LEASE_CALLS: &str = "ratekeeper_lease_calls_total";
+const LEASE_HITS: &str = "ratekeeper_lease_hits_total";
+const LEASE_HELD: &str = "ratekeeper_lease_held_hits";
 
 /// Nodes that have series of their own, those that are gone included.
 const NODES_MAX: usize = 64;
@@ -70,11 +74,44 @@ pub(super) fn describe() {
     );
     describe_counter!(AWAY, Unit::Seconds, "How long the node was not asked");
     describe_gauge!(INSTANCES, Unit::Count, "Instances that share the limits");
+    describe_counter!(
+        DENIALS,
+        Unit::Count,
+        "Denials of the store that were kept, and requests that were denied by them without it (served)"
+    );
+    describe_counter!(LEASE_CALLS, Unit::Count, "Calls that booked hits ahead");
+    describe_counter!(
+        LEASE_HITS,
+        Unit::Count,
+        "Hits booked ahead (granted), and what became of them: spent (and undone, if the request was denied all the same), returned, or stranded until they leave their window"
+    );
+    describe_gauge!(
+        LEASE_HELD,
+        Unit::Count,
+        "Hits that are booked ahead and not yet spent"
+    );
+}
+
+/// What stands between requests and the shared store, since the start.
+#[derive(Clone, Debug, Default)]
+pub struct LayersObserved {
+    /// Requests denied by the deny cache.
+    pub denials_served: u64,
+    /// Denials kept in it.
+    pub denials_kept: u64,
+    /// Calls that booked hits ahead.
+    pub lease_calls: u64,
+    /// Those hits, and what became of them.
+    pub lease_hits: [(&'static str, u64); 5],
+    /// Those that are held now.
+    pub lease_held: u64,
 }
 
 /// What the shared store did since the start.
 #[derive(Clone, Debug, Default)]
 pub struct RedisObserved {
+    /// What stands before it.
+    pub layers: LayersObserved,
     /// Decisions made without it, by reason.
     pub without: Vec<(&'static str, u64)>,
     /// Script calls sent.
@@ -145,8 +182,20 @@ impl RedisSeries {
         counter!(GIVEN_BACK, "result" => "done").absolute(it.given_back);
         counter!(GIVEN_BACK, "result" => "lost").absolute(it.not_given_back);
         counter!(RECOVERIES).absolute(it.recoveries);
+        self.show_layers(&it.layers);
         self.show_nodes(&it.nodes);
         gauge!(INSTANCES).set(f64::from(it.instances));
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    fn show_layers(&self, it: &LayersObserved) {
+        counter!(DENIALS, "result" => "served").absolute(it.denials_served);
+        counter!(DENIALS, "result" => "kept").absolute(it.denials_kept);
+        counter!(LEASE_CALLS).absolute(it.lease_calls);
+        for (result, hits) in it.lease_hits {
+            counter!(LEASE_HITS, "result" => result).absolute(hits);
+        }
+        gauge!(LEASE_HELD).set(it.lease_held as f64);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]

@@ -3,6 +3,7 @@
 
 mod edges;
 pub mod give_backs;
+mod leases;
 
 use std::collections::HashMap;
 

@@ -36,6 +36,10 @@ pub struct Redis {
     pub timeout: Duration,
     /// What all keys begin with.
     pub key_prefix: Option<String>,
+    /// Whether denials that are still true are repeated without it.
+    pub deny_cache: bool,
+    /// Whether hits on hot counters are booked ahead.
+    pub leases: bool,
     /// Another Redis, for limits of one second; `None` leaves them with all others. `url` is set where this is.
     #[serde(deserialize_with = "if_enabled")]
     pub per_second: Option<RedisPerSecond>,

@@ -1,16 +1,19 @@
 //! Around a store that can be slow or gone: every request has a decision within its time, whatever the store does.
 //!
 //! ```text
-//! request ──one part──> breaker ──> store, with a deadline ──verdicts──>
-//!     │                     │ open           │ late, gone, broken
-//!     │                     └──────> share: each limit by its own rule
-//!     └──several parts──> each by itself, and what they took is given back if the request is denied
+//! request ──> deny cache ──> leases ──one part──> breaker ──> store, with a deadline ──verdicts──>
+//!                                  │                 │ open           │ late, gone, broken
+//!                                  │                 └──────> share: each limit by its own rule
+//!                                  └──several parts──> each by itself, and what they took is given back if the request is denied
 //! ```
 //!
 //! A call that was given up is never sent again, and carries a not-after so that the store does not run it later.
 
 pub mod breaker;
+mod deny_cache;
 mod instances;
+mod leases;
+mod leasing;
 mod parts;
 mod quarantine;
 mod share;
@@ -18,8 +21,12 @@ mod share;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use self::deny_cache::DenyCache;
+use self::leasing::{Leasing, Spending};
+
 pub use self::breaker::{Breaker, Probe, State as BreakerState, Transition};
 pub use self::instances::{Instances, Membership, Source, View};
+pub use self::leases::Granted;
 use self::parts::Denials;
 use self::quarantine::Quarantine;
 pub use self::share::{Share, share_of};
@@ -183,6 +190,15 @@ pub trait Remote: Send + Sync + std::fmt::Debug {
         wait: Wait,
     ) -> impl Future<Output = Result<Decided, StoreError>> + Send;
 
+    /// Has hits booked ahead: those of the one charge of `asked`, or as many as fit into one of `parts` of the room of its counter.
+    fn lease(
+        &self,
+        part: Part,
+        asked: Arc<Asked>,
+        parts: u32,
+        wait: Wait,
+    ) -> impl Future<Output = Result<Granted, StoreError>> + Send;
+
     /// Gives back what an answer of time `at` booked to `which` of the charges, exactly or to the safe side. It is on its way once
     /// the future was polled; `wait_until` bounds the wait for what the counters show then, by charge. `None`: that is not known.
     fn give_back(
@@ -201,6 +217,51 @@ pub trait Remote: Send + Sync + std::fmt::Debug {
     fn is_away(&self) -> bool;
 }
 
+/// What stands between requests and the store. None of it admits what the store would deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// Denials that are still true are repeated without the store.
+    pub deny_cache: bool,
+    /// Hits on hot counters are booked ahead.
+    pub leases: bool,
+}
+
+impl Layers {
+    /// All of them.
+    pub const ALL: Self = Self {
+        deny_cache: true,
+        leases: true,
+    };
+    /// None of them.
+    pub const NONE: Self = Self {
+        deny_cache: false,
+        leases: false,
+    };
+}
+
+/// What the layers did since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayersView {
+    /// Requests denied by the cache.
+    pub denials_served: u64,
+    /// Denials kept in it.
+    pub denials_kept: u64,
+    /// Calls that booked hits ahead.
+    pub lease_calls: u64,
+    /// Hits booked ahead: all of them are spent and not undone, returned, stranded or held.
+    pub lease_granted: u64,
+    /// Hits spent.
+    pub lease_spent: u64,
+    /// Hits spent for requests that were denied all the same.
+    pub lease_undone: u64,
+    /// Hits given back.
+    pub lease_returned: u64,
+    /// Hits neither spent nor given back.
+    pub lease_stranded: u64,
+    /// Hits held now, as of a moment ago.
+    pub lease_held: u64,
+}
+
 /// A remote store that always has an answer.
 #[derive(Debug)]
 pub struct Guarded<R> {
@@ -208,19 +269,61 @@ pub struct Guarded<R> {
     share: Share,
     clock: Clock,
     denials: Denials,
+    deny_cache: Option<Arc<DenyCache>>,
+    leasing: Option<Leasing<R>>,
     without: [AtomicU64; 6],
 }
 
-impl<R: Remote> Guarded<R> {
+impl<R: Remote + 'static> Guarded<R> {
     /// Guards `remote`: what it does not decide in time is decided by `share`.
     #[must_use]
-    pub fn new(remote: Arc<R>, share: Share, clock: Clock) -> Self {
+    pub fn new(remote: Arc<R>, share: Share, clock: Clock, layers: Layers) -> Self {
+        let deny_cache = layers.deny_cache.then(|| Arc::new(DenyCache::default()));
+        let leasing = || {
+            Leasing::new(
+                Arc::clone(&remote),
+                clock.clone(),
+                share.counted(),
+                deny_cache.clone(),
+            )
+        };
         Self {
+            leasing: layers.leases.then(leasing),
+            deny_cache,
             remote,
             share,
             clock,
             denials: Denials::default(),
             without: Default::default(),
+        }
+    }
+
+    /// What the layers did.
+    #[must_use]
+    pub fn layers(&self) -> LayersView {
+        let mut view = LayersView::default();
+        let count = |it: &AtomicU64| it.load(Ordering::Relaxed);
+        if let Some(cache) = &self.deny_cache {
+            view.denials_served = count(&cache.stats.served);
+            view.denials_kept = count(&cache.stats.kept);
+        }
+        if let Some(leasing) = &self.leasing {
+            leasing.show(&mut view);
+        }
+        view
+    }
+
+    /// Gives back hits that were booked ahead and are not needed; to be called every few milliseconds, on a thread that is attached.
+    pub async fn return_leases(&self) {
+        if let Some(leasing) = &self.leasing {
+            leasing.collect(false).await;
+        }
+    }
+
+    /// Gives all of them back, and books no more.
+    pub async fn end_leases(&self) {
+        if let Some(leasing) = &self.leasing {
+            leasing.collect(true).await;
         }
     }
 
@@ -259,8 +362,8 @@ impl<R: Remote + 'static> Guarded<R> {
         }
     }
 
-    /// Has a batch of one part decided there.
-    async fn decide_at(&self, part: Part, batch: &mut Batch) {
+    /// Has a batch of one part decided there. Whether the store has done so.
+    async fn decide_at(&self, part: Part, batch: &mut Batch) -> bool {
         let wait = self.wait(batch, part);
         let asked = Arc::new(Asked {
             keys: std::mem::take(&mut batch.keys),
@@ -275,8 +378,35 @@ impl<R: Remote + 'static> Guarded<R> {
         });
         (batch.keys, batch.charges) = (asked.keys, asked.charges);
         match result {
-            Ok(decided) => (batch.verdicts, batch.outcome) = (decided.verdicts, decided.outcome),
-            Err(error) => self.decide_without(batch, Reason::from(&error)),
+            Ok(decided) => {
+                (batch.verdicts, batch.outcome) = (decided.verdicts, decided.outcome);
+                true
+            }
+            Err(error) => {
+                self.decide_without(batch, Reason::from(&error));
+                false
+            }
+        }
+    }
+
+    /// Has a batch decided by the store, part by part where there are several. Whether the store has decided all of it.
+    async fn decide_stored(&self, batch: &mut Batch) -> bool {
+        match self.one_part(batch) {
+            Some(part) if !self.remote.admits(part) => {
+                self.decide_without(batch, Reason::Breaker);
+                false
+            }
+            Some(part) => self.decide_at(part, batch).await,
+            None => self.decide_in_parts(batch).await,
+        }
+    }
+
+    /// The same, with what the deny cache has to know.
+    async fn decide_noted(&self, batch: &mut Batch) {
+        let before = self.deny_cache.as_ref().map(|cache| cache.before(batch));
+        let by_store = self.decide_stored(batch).await;
+        if let (Some(cache), Some(before)) = (&self.deny_cache, before) {
+            cache.after(batch, before, by_store);
         }
     }
 
@@ -293,10 +423,7 @@ impl<R: Remote + 'static> Guarded<R> {
 
     async fn decide_quarantined(&self, quarantine: Quarantine, batch: &mut Batch) {
         let prior = quarantine.begin(batch);
-        match self.one_part(batch) {
-            Some(part) => self.decide_at(part, batch).await,
-            None => self.decide_in_parts(batch).await,
-        }
+        self.decide_stored(batch).await;
         batch.prior = prior;
         quarantine.end(batch);
     }
@@ -308,16 +435,25 @@ impl<R: Remote + 'static> Store for Guarded<R> {
             self.decide_without(batch, Reason::Timeout);
             return Step::Done;
         }
+        if let Some(cache) = &self.deny_cache
+            && cache.serve(batch)
+        {
+            return Step::Done;
+        }
         if let Some(quarantine) = Quarantine::of(batch, &*self.remote) {
             return Step::Wait(Box::pin(self.decide_quarantined(quarantine, batch)));
         }
-        match self.one_part(batch) {
-            Some(part) if !self.remote.admits(part) => {
-                self.decide_without(batch, Reason::Breaker);
-                Step::Done
-            }
-            Some(part) => Step::Wait(Box::pin(self.decide_at(part, batch))),
-            None => Step::Wait(Box::pin(self.decide_in_parts(batch))),
+        if let Some(part) = self.remote.only_part()
+            && !self.remote.admits(part)
+        {
+            self.decide_without(batch, Reason::Breaker);
+            return Step::Done;
+        }
+        match self.spend(batch) {
+            Spending::Done => Step::Done,
+            Spending::Soon(soon) => Step::Wait(Box::pin(self.decide_soon(soon, batch))),
+            Spending::Some(spent) => Step::Wait(Box::pin(self.decide_rest(spent, batch))),
+            Spending::None => Step::Wait(Box::pin(self.decide_noted(batch))),
         }
     }
 

@@ -21,8 +21,9 @@ use futures_util::future::join_all;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::deny_cache::DenyCache;
 use super::{Asked, Decided, Guarded, Part, Reason, Remote, StoreError, Wait};
-use crate::limiter::{Charge, Micros, Mode, Outcome, Prior, Reading, Verdict};
+use crate::limiter::{Charge, Micros, Mode, Prior, Reading, Verdict};
 use crate::store::{Batch, Keys};
 
 /// Places for denials that are remembered.
@@ -174,9 +175,19 @@ async fn ask<R: Remote>(remote: Arc<R>, mut groups: Vec<Group>, leads: bool) -> 
     Answers { groups, answers }
 }
 
+/// Tells the deny cache that there may be room now where there was none.
+fn given_back(cache: Option<&DenyCache>, answers: &Answers) {
+    let Some(cache) = cache else { return };
+    for (group, which, _) in answers.booked() {
+        for at in which {
+            cache.raise(group.asked.keys.hash(group.asked.charges[at].counter));
+        }
+    }
+}
+
 impl<R: Remote + 'static> Guarded<R> {
-    /// Decides a batch whose counters are in several parts.
-    pub(super) async fn decide_in_parts(&self, batch: &mut Batch) {
+    /// Decides a batch whose counters are in several parts. Whether the store has decided all of it.
+    pub(super) async fn decide_in_parts(&self, batch: &mut Batch) -> bool {
         let mut groups = groups(batch, |charge| {
             self.remote.part(batch.keys.get(charge.counter), &charge.limit)
         });
@@ -190,7 +201,7 @@ impl<R: Remote + 'static> Guarded<R> {
             group.wait = self.wait(batch, group.part);
         }
         let Some(answers) = self.ask_to_the_end(groups, leader.is_some()).await else {
-            return;
+            return false;
         };
         let unknown = Verdict {
             over: true,
@@ -209,18 +220,19 @@ impl<R: Remote + 'static> Guarded<R> {
                 }
             }
         }
-        self.decide_rest(batch, &answers);
-        batch.outcome = Outcome::of(&batch.charges, &batch.verdicts, batch.prior);
+        self.decide_unanswered(batch, &answers);
+        batch.decided();
         if batch.outcome.denied {
             self.give_back(batch, &answers).await;
         }
+        answers.answers.iter().all(Result::is_ok)
     }
 
     /// Asks in a task of its own: if the caller goes away in between, what was booked for it is given back. `None` if the process
     /// ends.
     async fn ask_to_the_end(&self, groups: Vec<Group>, leads: bool) -> Option<Answers> {
         let (deliver, delivered) = oneshot::channel();
-        let remote = Arc::clone(&self.remote);
+        let (remote, deny_cache) = (Arc::clone(&self.remote), self.deny_cache.clone());
         tokio::spawn(async move {
             let answers = ask(Arc::clone(&remote), groups, leads).await;
             if let Err(unwanted) = deliver.send(answers) {
@@ -229,13 +241,14 @@ impl<R: Remote + 'static> Guarded<R> {
                     remote.give_back(group.part, asked, which, at, group.wait.until)
                 });
                 join_all(giving).await;
+                given_back(deny_cache.as_deref(), &unwanted);
             }
         });
         delivered.await.ok()
     }
 
     /// Has what nobody answered decided by shares, as one.
-    fn decide_rest(&self, batch: &mut Batch, answers: &Answers) {
+    fn decide_unanswered(&self, batch: &mut Batch, answers: &Answers) {
         let all = answers.groups.iter().zip(&answers.answers);
         let unanswered = all.filter_map(|(group, answer)| {
             let error = answer.as_ref().err()?;
@@ -296,7 +309,9 @@ impl<R: Remote + 'static> Guarded<R> {
                 .await;
             (group, which, given)
         });
-        for (group, which, given) in join_all(giving).await {
+        let given = join_all(giving).await;
+        given_back(self.deny_cache.as_deref(), answers);
+        for (group, which, given) in given {
             for (place, index) in which.iter().enumerate() {
                 let at = group.charges[*index];
                 let reading = given.as_ref().and_then(|given| *given.get(place)?);

@@ -41,6 +41,12 @@ impl Share {
         self.instances.view()
     }
 
+    /// Where that number comes from.
+    #[must_use]
+    pub fn counted(&self) -> Arc<Instances> {
+        Arc::clone(&self.instances)
+    }
+
     /// Decides a batch without the store.
     pub fn decide(&self, batch: &mut Batch) {
         let mut counted = Batch {

@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use redis::{Cmd, Value};
 
+use super::lease::ahead_key;
 use super::script::{Dialect, Script};
 use crate::limiter::limit::RECORD_HITS_MAX;
 use crate::limiter::{
@@ -128,7 +129,12 @@ impl Call {
             return Err(Refused::LocalScope);
         }
         for charge in charges {
-            let key = self.key_number(keys.get(charge.counter));
+            let name = keys.get(charge.counter);
+            let key = self.key_number(name);
+            if charge.mode == Mode::Refund && charge.limit.algorithm() == Algorithm::SlidingWindow {
+                // The script looks whether hits are booked ahead, and may look only at keys that it is told of.
+                self.key_number(&ahead_key(name));
+            }
             let limit = self.limit_number(&charge.limit);
             write_charge(&mut self.charge_rows, key, limit, charge);
             let counter = key - 1;
@@ -147,7 +153,7 @@ impl Call {
         self.now_us = Some(now_us);
     }
 
-    /// The distinct counters, in the script's order.
+    /// The distinct keys, in the script's order: the counters, and for refunds the keys beside them.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
         (0..self.key_ends.len()).map(|index| self.key(index))
     }

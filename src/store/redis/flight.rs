@@ -10,6 +10,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, 
 use super::call::{Call, Decision, Reply};
 use super::give_back::GiveBack;
 use super::lane::{After, Job, Lane, Way, Work};
+use super::lease::{LeaseCall, LeaseReply};
 use super::link::{self, Connected, is_lost};
 use super::node::lock;
 use crate::limiter::Micros;
@@ -30,6 +31,7 @@ struct Group {
 enum Sent {
     Call(Call),
     GiveBack(GiveBack),
+    Lease(LeaseCall),
 }
 
 /// Sends these jobs and sees to it that each has its answer.
@@ -158,11 +160,27 @@ async fn exchange(connected: &mut Connected, groups: &[Group]) -> RedisResult<Ve
         .collect())
 }
 
+impl Sent {
+    /// What is sent for this work, still empty where more can be added. `None` for a lease that can't be.
+    fn of(work: &Work, not_after: Micros) -> Option<Self> {
+        Some(match work {
+            Work::Charge { .. } => Self::Call(Call::new()),
+            Work::GiveBack { .. } => Self::GiveBack(GiveBack::new(not_after)),
+            Work::Lease { asked, parts, .. } => {
+                let charge = asked.charges.first()?;
+                let key = asked.keys.get(charge.counter);
+                Self::Lease(LeaseCall::new(key, charge.limit, charge.hits, *parts, not_after)?)
+            }
+        })
+    }
+}
+
 impl Group {
     fn write_to(&self, connected: &Connected, command: &mut Cmd) {
         match &self.sent {
             Sent::Call(call) => call.write_to(call.script(), connected.dialect, command),
             Sent::GiveBack(given) => given.write_to(connected.dialect, command),
+            Sent::Lease(lease) => lease.write_to(connected.dialect, command),
         }
     }
 }
@@ -178,27 +196,27 @@ impl Lane {
                 continue;
             }
             let not_after = self.not_after(&job, now);
-            let gives_back = matches!(job.work, Work::GiveBack { .. });
+            let is_charge = matches!(job.work, Work::Charge { .. });
             // What was sent here or tried before goes alone: what keeps one from its keys need not keep another.
             let fits = |group: &Group| {
                 job.way == Way::Straight
                     && group.way == Way::Straight
-                    && !gives_back
+                    && is_charge
                     && group.slot == job.slot
                     && matches!(group.sent, Sent::Call(_))
             };
             let at = match groups.iter().rposition(fits) {
                 Some(at) => at,
                 None => {
+                    let Some(sent) = Sent::of(&job.work, not_after) else {
+                        job.fail(StoreError::Unfit("a limit that can't be leased".to_owned()));
+                        continue;
+                    };
                     groups.push(Group {
                         slot: job.slot,
                         way: job.way,
                         jobs: Vec::new(),
-                        sent: if gives_back {
-                            Sent::GiveBack(GiveBack::new(not_after))
-                        } else {
-                            Sent::Call(Call::new())
-                        },
+                        sent,
                     });
                     groups.len() - 1
                 }
@@ -310,6 +328,32 @@ impl Lane {
                     }));
                 }
             }
+            Sent::Lease(lease) => {
+                let reply = lease.decode(value).map_err(|error| malformed(&error))?;
+                let granted = match reply {
+                    LeaseReply::Granted(granted) => {
+                        let now = self.context.clock.now_us();
+                        let mut recent = lock(&self.node.recent);
+                        if epoch != self.node.epoch() {
+                            return Err(StoreError::Disconnected);
+                        }
+                        recent.note_hits(now, lease.key(), lease.limit(), granted.hits);
+                        drop(recent);
+                        self.node.time.saw(granted.now_us, now);
+                        Ok(granted)
+                    }
+                    LeaseReply::TooLate => Err(StoreError::Timeout),
+                    LeaseReply::NotOurs => Err(self.not_ours(lease.key(), self.context.clock.now_us())),
+                };
+                if let Some(Job {
+                    work: Work::Lease { reply: to, .. },
+                    ..
+                }) = group.jobs.pop()
+                {
+                    // If nobody waits any more, the hits are left behind.
+                    let _ = to.send(granted);
+                }
+            }
             Sent::GiveBack(given) => {
                 let readings = given.decode(value).map_err(|error| malformed(&error))?;
                 if let Some(Job {
@@ -331,6 +375,7 @@ impl Group {
         match &self.sent {
             Sent::Call(call) => call.charges(),
             Sent::GiveBack(given) => given.len(),
+            Sent::Lease(_) => 1,
         }
     }
 
@@ -348,6 +393,7 @@ impl Group {
                         .map_err(|not_taken| StoreError::Unfit(not_taken.to_string()))
                 })
             }
+            (Sent::Lease(_), Work::Lease { .. }) => Ok(()),
             _ => Err(StoreError::Unfit("a call of another kind".to_owned())),
         };
         match added {

@@ -17,7 +17,7 @@ use super::link::{self, Connected, Link, is_lost};
 use super::node::{NodeState, Place};
 use super::server::Server;
 use crate::limiter::{Micros, Reading};
-use crate::store::guard::{Asked, Decided, StoreError};
+use crate::store::guard::{Asked, Decided, Granted, StoreError};
 
 /// An idle connection is asked for a sign of life this often.
 const IDLE: Duration = Duration::from_millis(500);
@@ -62,6 +62,12 @@ pub(super) enum Work {
         asked: Arc<Asked>,
         reply: oneshot::Sender<Result<Decided, StoreError>>,
     },
+    /// Book hits ahead: those of the one charge, or as many as fit into one of `parts` of the room.
+    Lease {
+        asked: Arc<Asked>,
+        parts: u32,
+        reply: oneshot::Sender<Result<Granted, StoreError>>,
+    },
     /// Give back what a call booked at `at` of the server's time to these charges.
     GiveBack {
         asked: Arc<Asked>,
@@ -81,6 +87,9 @@ impl Job {
                 // Nobody waits any more: the request was given up or cancelled.
                 let _ = reply.send(Err(error));
             }
+            Work::Lease { reply, .. } => {
+                let _ = reply.send(Err(error));
+            }
             // Who waits sees that nobody answers.
             Work::GiveBack { .. } => {}
         }
@@ -90,6 +99,7 @@ impl Job {
     pub fn is_over(&self, now: Micros) -> bool {
         let given_up = match &self.work {
             Work::Charge { reply, .. } => reply.is_closed(),
+            Work::Lease { reply, .. } => reply.is_closed(),
             Work::GiveBack { .. } => false,
         };
         given_up || now >= self.give_up_at
@@ -98,14 +108,16 @@ impl Job {
     /// A number that is the same for the same first key.
     pub fn spread(&self) -> usize {
         match &self.work {
-            Work::Charge { asked, .. } | Work::GiveBack { asked, .. } => asked.spread(),
+            Work::Charge { asked, .. } | Work::Lease { asked, .. } | Work::GiveBack { asked, .. } => {
+                asked.spread()
+            }
         }
     }
 
     /// How many charges it adds to a call.
     fn charges(&self) -> usize {
         match &self.work {
-            Work::Charge { asked, .. } => asked.charges.len(),
+            Work::Charge { asked, .. } | Work::Lease { asked, .. } => asked.charges.len(),
             Work::GiveBack { which, .. } => which.len(),
         }
     }

@@ -21,6 +21,7 @@ mod heart;
 pub mod identity;
 mod keeper;
 mod lane;
+pub mod lease;
 mod link;
 mod node;
 mod pair;
@@ -51,7 +52,7 @@ use self::node::{Node, NodeState, random};
 pub use self::pair::Pair;
 use self::slot::slot_of;
 use self::topology::Topology;
-use super::guard::{Asked, BreakerState, Decided, Instances, Part, Remote, StoreError, Wait};
+use super::guard::{Asked, BreakerState, Decided, Granted, Instances, Part, Remote, StoreError, Wait};
 use crate::clock::Clock;
 use crate::limiter::{Limit, Micros, Reading};
 
@@ -267,6 +268,51 @@ impl RedisStore {
         self.chosen(slot)
     }
 
+    /// Has work done on a lane to the node of a part, and tells its breaker what became of it.
+    async fn send<T>(
+        &self,
+        part: Part,
+        wait: Wait,
+        spread: impl FnOnce() -> usize + Send,
+        work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Work + Send,
+    ) -> Result<T, StoreError> {
+        let slot = slot(part);
+        let node = self.node(slot, self.budget(wait.until)).await;
+        let node = node.ok_or(StoreError::Disconnected)?;
+        let breaker = &node.state.breaker;
+        if !breaker.admits() {
+            return Err(StoreError::Open);
+        }
+        let lane = node.lane(THREAD.get(), spread).ok_or(StoreError::Disconnected)?;
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            slot,
+            give_up_at: wait.until,
+            way: Way::Straight,
+            work: work(reply),
+        };
+        let result = match lane.try_send(job) {
+            Err(_) => Err(StoreError::Busy),
+            Ok(()) => match tokio::time::timeout(self.budget(wait.until), answer).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(StoreError::Disconnected),
+                Err(_) => Err(StoreError::Timeout),
+            },
+        };
+        match &result {
+            Ok(_) | Err(StoreError::Key) => breaker.succeeded(self.context.clock.now_us()),
+            // These say nothing about the store: the request, a lane that has said it itself, a slot on its way, or a caller that
+            // waited for less.
+            Err(StoreError::Unfit(_) | StoreError::Disconnected | StoreError::Open) => {}
+            Err(StoreError::Moving) if self.context.options.is_cluster() => {}
+            Err(StoreError::Timeout) if wait.hurried => {}
+            Err(error) => node
+                .state
+                .moved(breaker.failed(self.context.clock.now_us(), error.into())),
+        }
+        result
+    }
+
     fn budget(&self, until: Micros) -> Duration {
         Duration::from_micros(until.saturating_sub(self.context.clock.now_us()))
     }
@@ -304,43 +350,21 @@ impl Remote for RedisStore {
     }
 
     async fn ask(&self, part: Part, asked: Arc<Asked>, wait: Wait) -> Result<Decided, StoreError> {
-        let slot = slot(part);
-        let node = self.node(slot, self.budget(wait.until)).await;
-        let node = node.ok_or(StoreError::Disconnected)?;
-        let breaker = &node.state.breaker;
-        if !breaker.admits() {
-            return Err(StoreError::Open);
-        }
-        let lane = node
-            .lane(THREAD.get(), || asked.spread())
-            .ok_or(StoreError::Disconnected)?;
-        let (reply, decided) = oneshot::channel();
-        let job = Job {
-            slot,
-            give_up_at: wait.until,
-            way: Way::Straight,
-            work: Work::Charge { asked, reply },
-        };
-        let result = match lane.try_send(job) {
-            Err(_) => Err(StoreError::Busy),
-            Ok(()) => match tokio::time::timeout(self.budget(wait.until), decided).await {
-                Ok(Ok(decided)) => decided,
-                Ok(Err(_)) => Err(StoreError::Disconnected),
-                Err(_) => Err(StoreError::Timeout),
-            },
-        };
-        match &result {
-            Ok(_) | Err(StoreError::Key) => breaker.succeeded(self.context.clock.now_us()),
-            // These say nothing about the store: the request, a lane that has said it itself, a slot on its way, or a caller that
-            // waited for less.
-            Err(StoreError::Unfit(_) | StoreError::Disconnected | StoreError::Open) => {}
-            Err(StoreError::Moving) if self.context.options.is_cluster() => {}
-            Err(StoreError::Timeout) if wait.hurried => {}
-            Err(error) => node
-                .state
-                .moved(breaker.failed(self.context.clock.now_us(), error.into())),
-        }
-        result
+        let spread = Arc::clone(&asked);
+        let work = |reply| Work::Charge { asked, reply };
+        self.send(part, wait, move || spread.spread(), work).await
+    }
+
+    async fn lease(
+        &self,
+        part: Part,
+        asked: Arc<Asked>,
+        parts: u32,
+        wait: Wait,
+    ) -> Result<Granted, StoreError> {
+        let spread = Arc::clone(&asked);
+        let work = |reply| Work::Lease { asked, parts, reply };
+        self.send(part, wait, move || spread.spread(), work).await
     }
 
     async fn give_back(

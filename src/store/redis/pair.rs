@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::RedisStore;
 use crate::limiter::{Limit, Micros, Reading};
-use crate::store::guard::{Asked, Decided, Part, Remote, StoreError, Wait};
+use crate::store::guard::{Asked, Decided, Granted, Part, Remote, StoreError, Wait};
 
 /// The window of limits that the second one takes, in microseconds. The unit that a file wrote is not in a key, so it can't decide.
 const SECOND_US: Micros = 1_000_000;
@@ -75,6 +75,17 @@ impl Remote for Pair {
     async fn ask(&self, part: Part, asked: Arc<Asked>, wait: Wait) -> Result<Decided, StoreError> {
         let (store, part) = self.of(part);
         store.ask(part, asked, wait).await
+    }
+
+    async fn lease(
+        &self,
+        part: Part,
+        asked: Arc<Asked>,
+        parts: u32,
+        wait: Wait,
+    ) -> Result<Granted, StoreError> {
+        let (store, part) = self.of(part);
+        store.lease(part, asked, parts, wait).await
     }
 
     async fn give_back(

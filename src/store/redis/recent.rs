@@ -30,7 +30,9 @@ pub const BYTES_MAX: usize = 8 << 20;
 pub struct Recent {
     /// Oldest first.
     chunks: VecDeque<Chunk>,
-    /// Of all chunks.
+    /// One that was forgotten, to be used again: four a second would leave holes all over the heap.
+    spare: Option<Chunk>,
+    /// Of all chunks but the spare one.
     bytes: usize,
     /// The latest confirmation.
     latest: Micros,
@@ -77,6 +79,14 @@ impl Recent {
         for (key, charge) in call.booked(reply) {
             self.append(self.latest, key, &charge.limit, charge.hits);
         }
+        let from = self.from();
+        self.drop_until(from);
+    }
+
+    /// Notes hits that were booked on a key, confirmed at `now`.
+    pub fn note_hits(&mut self, now: Micros, key: &str, limit: &Limit, hits: u64) {
+        self.latest = self.latest.max(now);
+        self.append(self.latest, key, limit, hits);
         let from = self.from();
         self.drop_until(from);
     }
@@ -189,7 +199,10 @@ impl Recent {
             let early = first.iter().filter(|noted| noted.at >= from).count();
             self.count_dropped(first.newest(), early);
         }
-        let mut chunk = Chunk::new(at, key);
+        let mut chunk = match self.spare.take() {
+            Some(spare) if spare.bytes() == needed => spare.anew(at),
+            _ => Chunk::new(at, key),
+        };
         chunk.push(at, key, limit, hits);
         self.bytes += needed;
         self.chunks.push_back(chunk);
@@ -208,7 +221,7 @@ impl Recent {
 
     fn drop_until(&mut self, from: Micros) {
         while self.chunks.front().is_some_and(|chunk| chunk.newest() < from) {
-            self.drop_first();
+            self.spare = self.drop_first();
         }
     }
 }

@@ -56,6 +56,9 @@ static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+static LEASE: LazyLock<Script> =
+    LazyLock::new(|| joined!("prelude", "sliding_window", "fixed_window", "lease"));
+
 impl Script {
     /// The script for any call.
     #[must_use]
@@ -75,10 +78,16 @@ impl Script {
         &GIVE_BACK
     }
 
+    /// The script that books hits ahead ([`super::lease`]).
+    #[must_use]
+    pub fn lease() -> &'static Self {
+        &LEASE
+    }
+
     /// All that a connection has to load before its first call.
     #[must_use]
-    pub fn all() -> [&'static Self; 3] {
-        [&BATCH, &SINGLE, &GIVE_BACK]
+    pub fn all() -> [&'static Self; 4] {
+        [&BATCH, &SINGLE, &GIVE_BACK, &LEASE]
     }
 
     fn new(text: &'static str) -> Self {

@@ -19,6 +19,7 @@ pub fn seeds(count: u64) -> impl Iterator<Item = u64> {
 }
 
 /// SplitMix64: small, and the same everywhere.
+#[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {

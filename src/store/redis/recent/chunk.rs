@@ -70,6 +70,16 @@ impl Chunk {
         }
     }
 
+    /// An empty chunk of another time, in the memory of this one.
+    pub fn anew(mut self, first: Micros) -> Self {
+        (self.first, self.newest) = (first, first);
+        self.text.clear();
+        self.notes.clear();
+        self.index.clear();
+        self.limits.clear();
+        self
+    }
+
     /// An empty chunk of the same time, which has room for all notes of this one from this key's on.
     pub fn successor(&self, key: &str) -> Self {
         Self::new(self.first, key)

@@ -123,7 +123,9 @@ fn an_undone_hit_can_be_spent_again_or_is_given_back() {
         panic!("it is there");
     };
     assert!(leases.undo(hash(), "key", &charge(4), booked).is_none());
-    assert!(matches!(spend(&leases, 10, now + 2 * MS).0, Found::Spent(..)));
+    let (found, todo) = spend(&leases, 10, now + 2 * MS);
+    assert!(matches!(found, Found::Spent(..)));
+    leases.failed(&todo.wanted.unwrap(), now + 2 * MS);
     // The next tick's lease is another one.
     let (wanted, _wait) = heat(&leases, now + 500 * MS);
     grant(&leases, &wanted, 10, now + 500 * MS);

@@ -324,6 +324,21 @@ fn a_key_costs_at_most_200_bytes() {
     }
 }
 
+#[test]
+fn a_sliding_window_of_ten_hits_costs_at_most_400_bytes() {
+    let store = MemoryStore::new(4_000_000, WhenFull::Evict);
+    let limit = sliding(100, 3_600 * SECOND);
+    for hit in 0..10 {
+        for key in 0..100_000_u64 {
+            let asked = [(&*format!("user-{key}"), limit, 1)];
+            assert!(admit(&store, NOW + hit * SECOND, &asked));
+        }
+    }
+    let bytes = store.bytes() / store.len();
+    println!("{bytes} bytes a key");
+    assert!(bytes <= 400, "{bytes} bytes a key");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
     /// The table against a plain map, while keys come, run out, and are refunded away.

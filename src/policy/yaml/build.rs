@@ -86,8 +86,8 @@ struct Open {
     anchor: usize,
     children: Vec<NodeId>,
     is_map: bool,
-    weight: u64,
-    height: usize,
+    weight: u32,
+    height: u32,
 }
 
 impl<'a> Builder<'a, '_> {
@@ -120,7 +120,7 @@ impl<'a> Builder<'a, '_> {
                     // The parser calls an absent value `~`.
                     let absent = plain && text == "~" && span.slice(self.text) != Some("~");
                     let text = if absent { "".into() } else { text };
-                    let weight = 1 + (text.len() / WEIGHT_BYTES) as u64;
+                    let weight = u32::try_from(1 + text.len() / WEIGHT_BYTES).unwrap_or(u32::MAX);
                     let scalar = Scalar {
                         text,
                         plain,
@@ -212,7 +212,7 @@ impl<'a> Builder<'a, '_> {
         };
         let target = &self.nodes[id.0 as usize];
         let (weight, height) = (target.weight, target.height);
-        self.aliased = self.aliased.saturating_add(weight);
+        self.aliased = self.aliased.saturating_add(weight.into());
         if self.aliased > self.bounds.alias_nodes_max as u64 {
             let max = self.bounds.alias_nodes_max;
             return fail(
@@ -226,8 +226,8 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// Refuses a node of `height` levels inside the open ones.
-    fn check_depth(&self, place: Place, height: usize) -> Result<(), Failure> {
-        if self.open.len() + height > self.bounds.depth_max {
+    fn check_depth(&self, place: Place, height: u32) -> Result<(), Failure> {
+        if self.open.len() + height as usize > self.bounds.depth_max {
             return self.too_deep(place);
         }
         Ok(())

@@ -91,10 +91,10 @@ pub struct Node<'a> {
     pub place: Place,
     /// What it is.
     pub kind: Kind<'a>,
-    /// How many nodes it is when its aliases are written out.
-    weight: u64,
+    /// How many nodes it is when its aliases are written out. A file may have millions of nodes: it is small.
+    weight: u32,
     /// How many lists and maps are within each other in it.
-    height: usize,
+    height: u32,
 }
 
 /// What a [`Node`] is.

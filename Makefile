@@ -20,13 +20,13 @@ demo: ## two instances with a real Redis behind a real Envoy, with curl lines to
 test: test-tools lint ## install what is missing, then formatting, clippy and all tests
 	cd loadtest && $(CARGO) test && $(CARGO) build --release
 	$(CARGO) build --release
-	$(CARGO) test -- --skip faults::
-	$(CARGO) test --test it -- --test-threads 1 --nocapture faults::
+	$(CARGO) test -- --skip faults:: --skip redis_layers::
+	$(CARGO) test --test it -- --test-threads 1 --nocapture faults:: redis_layers::
 
 soak: test-tools ## the long forms: faults of 30 s (tables in target/faults.md), 100,000 requests over slots, 5 min of outages
 	cd loadtest && $(CARGO) build --release
 	$(CARGO) build --release
-	RATEKEEPER_SOAK=1 $(CARGO) test --test it -- --test-threads 1 --nocapture faults:: redis_parts:: redis_memory::
+	RATEKEEPER_SOAK=1 $(CARGO) test --test it -- --test-threads 1 --nocapture faults:: redis_parts:: redis_memory:: redis_layers:: layers_model::
 
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check

@@ -48,8 +48,12 @@ impl Site {
     /// Starts it with these settings and waits until it has used the store.
     fn start(settings: &[(&str, &str)]) -> Self {
         let dir = support::policies(&[("d.yaml", POLICY)]);
-        // Long, so that only what is tested keeps a request from its answer.
-        let mut all = vec![("REDIS_OP_TIMEOUT", "300ms"), ("REDIS_SOCKET_TYPE", "tcp")];
+        // Long, so that only what is tested keeps a request from its answer; and what is in Redis is what was asked.
+        let mut all = vec![
+            ("REDIS_OP_TIMEOUT", "300ms"),
+            ("REDIS_SOCKET_TYPE", "tcp"),
+            ("RATEKEEPER_REDIS_LEASES", "false"),
+        ];
         all.extend_from_slice(settings);
         let service = Service::start(dir.path(), &all);
         service.wait_connected();

@@ -57,6 +57,8 @@ impl Site {
             ("REDIS_OP_TIMEOUT", OP_TIMEOUT),
             ("REDIS_SOCKET_TYPE", "tcp"),
             ("REDIS_POOL_SIZE", "30"),
+            // What is in Redis is what was asked.
+            ("RATEKEEPER_REDIS_LEASES", "false"),
         ];
         all.extend_from_slice(settings);
         let service = Service::start(dir.path(), &all);

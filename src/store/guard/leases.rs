@@ -31,6 +31,8 @@ use self::lease::{LONGEST_US, Lease, SHORTEST_US, end_of, per_second};
 use super::deny_cache::place_of;
 use crate::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior, Verdict};
 
+/// A smaller limit is not worth it; a sliding window of fewer requests has no ticks.
+const REQUESTS_MIN: u32 = 126;
 /// Fewer hits are not worth a call.
 const HITS_MIN: u64 = 4;
 /// The most hits of one call.
@@ -120,7 +122,9 @@ pub(super) fn is_leasable(charge: &Charge, prior: Prior) -> bool {
         && prior == Prior::default()
         && match charge.limit.algorithm() {
             Algorithm::SlidingWindow => charge.limit.tick_us() >= SHORTEST_US,
-            Algorithm::FixedWindow => charge.limit.window_us() >= SHORTEST_US,
+            Algorithm::FixedWindow => {
+                charge.limit.requests() >= REQUESTS_MIN && charge.limit.window_us() >= SHORTEST_US
+            }
             Algorithm::TokenBucket | Algorithm::LocalBucket => false,
         }
 }

@@ -43,7 +43,11 @@ impl Answer {
 
 /// An instance on the store that the settings name, connected to it. It waits long for a store on a busy machine.
 pub fn start(policies: &Path, settings: &[(&str, &str)]) -> Service {
-    let mut all = vec![("REDIS_OP_TIMEOUT", "300ms")];
+    // What is in Redis is what was asked.
+    let mut all = vec![
+        ("REDIS_OP_TIMEOUT", "300ms"),
+        ("RATEKEEPER_REDIS_LEASES", "false"),
+    ];
     all.extend_from_slice(settings);
     let service = Service::start(policies, &all);
     service.wait_connected();

@@ -176,7 +176,8 @@ fn what_can_not_be_leased() {
     assert!(is(SlidingWindow, 126, 1_000 * MS, Mode::Consume));
     assert!(!is(SlidingWindow, 125, 1_000 * MS, Mode::Consume));
     assert!(!is(SlidingWindow, 126, 100 * MS, Mode::Consume));
-    assert!(is(FixedWindow, 5, 1_000 * MS, Mode::Consume));
+    assert!(is(FixedWindow, 126, 1_000 * MS, Mode::Consume));
+    assert!(!is(FixedWindow, 125, 1_000 * MS, Mode::Consume));
     assert!(!is(TokenBucket, 1_000, 1_000 * MS, Mode::Consume));
     for mode in [Mode::Record, Mode::Peek, Mode::Refund] {
         assert!(!is(SlidingWindow, 126, 1_000 * MS, mode));

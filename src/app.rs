@@ -44,9 +44,6 @@ use crate::wire::worker::{self, Services, WorkerOptions};
 
 /// How often stores are swept and metrics folded.
 const UPKEEP: Duration = Duration::from_secs(1);
-/// How nice the thread is that loads policies: it gets a tenth of a core that somebody else wants as well.
-#[cfg(target_os = "linux")]
-const LOADING_NICE: i32 = 10;
 /// How often TLS files are read again.
 const TLS_POLL: Duration = Duration::from_secs(10);
 
@@ -291,7 +288,6 @@ impl App {
         let thread = std::thread::Builder::new()
             .name("policies".to_owned())
             .spawn(move || {
-                give_way();
                 reloader.run(poll, &stop, |status, ok| {
                     telemetry
                         .process
@@ -334,18 +330,6 @@ impl App {
         }
     }
 }
-
-/// Lets threads that serve go first where there are not enough cores: a large file takes seconds to load. On Linux this is for the
-/// current thread alone; elsewhere it would be for all of the process.
-#[cfg(target_os = "linux")]
-fn give_way() {
-    if let Err(error) = rustix::process::nice(LOADING_NICE) {
-        tracing::debug!(%error, "the thread of policies keeps its priority");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn give_way() {}
 
 /// The signals that the process listens to.
 struct Signals {

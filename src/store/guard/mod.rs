@@ -320,7 +320,7 @@ impl<R: Remote + 'static> Guarded<R> {
         }
     }
 
-    /// Gives all of them back, and books no more.
+    /// Gives all of them back, but for what is being asked for just now. Requests that still come may book again.
     pub async fn end_leases(&self) {
         if let Some(leasing) = &self.leasing {
             leasing.collect(true).await;

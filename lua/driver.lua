@@ -3,7 +3,6 @@
 local ALGORITHMS = { sliding_window, fixed_window, token_bucket }
 local CONSUME, RECORD, PEEK, REFUND = 0, 1, 2, 3
 local SHADOW, QUOTA, QUOTA_SHADOW = 1, 2, 3
-local ALLOWED, DENIED, TOO_LATE, NOT_OURS = 0, 1, 2, 3
 
 local requests, charges = rows('dHBII', 19, ARGV[1]), rows('HHBBd', 14, ARGV[2])
 local built, owner = {}, {} -- the algorithms in use, by number and by key
@@ -125,8 +124,8 @@ local function book(first, n, denied)
   end
 end
 
--- The most frequent request, one enforced consume, without the arrays that several charges need.
-local function consume(k, l, hits)
+-- A request of one enforced consume, on a key that others of the call have as well.
+local function consume_shared(k, l, hits)
   local algorithm, units, is_plain = look(k, l)
   if not algorithm then
     out[o + 1], out[o + 2] = NOT_OURS, k
@@ -148,12 +147,43 @@ local function consume(k, l, hits)
   end
 end
 
+-- A request of one consume on a key of its own.
+local function consume_alone(r, c)
+  local k, l = charges[c], charges[c + 1]
+  local status, units, waits = consume(
+    KEYS[k],
+    limits[l],
+    limits[l + 1],
+    limits[l + 2],
+    limits[l + 3],
+    limits[l + 4],
+    charges[c + 3],
+    charges[c + 4],
+    requests[r + 2] - ALONE,
+    requests[r + 3],
+    requests[r + 4]
+  )
+  out[o + 1] = status
+  if status == NOT_OURS then
+    out[o + 2] = k
+    o = o + 2
+  elseif waits then
+    out[o + 2], out[o + 3] = -1 - units, waits
+    o = o + 3
+  else
+    out[o + 2] = units
+    o = o + 2
+  end
+end
+
 local first = 1
 for r = 1, #ARGV[1] / 19 * 5, 5 do
   local not_after, n = requests[r], requests[r + 1]
   if not_after > 0 and now > not_after then
     o = o + 1
     out[o] = TOO_LATE
+  elseif requests[r + 2] >= ALONE then
+    consume_alone(r, first)
   elseif
     n == 1
     and charges[first + 2] == CONSUME
@@ -162,7 +192,7 @@ for r = 1, #ARGV[1] / 19 * 5, 5 do
     and requests[r + 2] == 0
     and requests[r + 3] == 0
   then
-    consume(charges[first], charges[first + 1], charges[first + 4])
+    consume_shared(charges[first], charges[first + 1], charges[first + 4])
   else
     local denied, stranger = decide(r, first, n)
     if stranger then

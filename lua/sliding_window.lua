@@ -2,7 +2,8 @@
 -- total up to and with it. Rank 0 is always the base: never a charge, its total is what has left the window.
 -- used = newest total - base. Equals src/limiter/sliding_window.rs, entry by entry.
 --
--- Redis takes longer to print a score than for all else, so scores are compared by ZCOUNT and read only when they are needed.
+-- A command costs more than anything that it could save, so the newest entry is read with its score, and the base with the count of
+-- those that have left.
 
 -- The totals in a reply of ZRANGE as numbers, or nil if one is none: nothing is written before all are known.
 local function numbers(reply, step)
@@ -51,10 +52,9 @@ local function take_from(key, base, place, hits)
 end
 
 local function sliding_window()
-  local ENTRIES_MAX = 127 -- with the base; a set of 128 is still a listpack
-  local TOTAL_MAX = UNITS_MAX * 1.5
-  -- One slot a key. What is stored: for this window, `left` entries below the base have left it.
-  local window, left, base, total = {}, {}, {}, {}
+  -- One slot a key. What is stored: for this window, `left` entries below the base have left it. The newest entry's total, and its
+  -- score as text and, once it is known, as number.
+  local window, left, base, total, newest_text, newest = {}, {}, {}, {}, {}, {}
   local oldest, oldest_total = {}, {} -- the oldest stored entry in the window, once a denial has asked for it
   -- What is booked but not yet written: hits, their score as number and text, and whether the newest entry has that score.
   local added, score, score_text, merges = {}, {}, {}, {}
@@ -64,12 +64,13 @@ local function sliding_window()
 
   local function absent(k, W)
     window[k], left[k], base[k], total[k], added[k], oldest[k] = W, 0, 0, 0, 0, nil
+    newest_text[k], newest[k] = nil, nil
     return true
   end
 
   local function read(k, W)
     local key = KEYS[k]
-    local tail = try('ZRANGE', key, '-1', '-1')
+    local tail = try('ZRANGE', key, '-1', '-1', 'WITHSCORES')
     window[k] = nil
     if tail.err then
       return false
@@ -83,23 +84,25 @@ local function sliding_window()
       edges[W] = edge
     end
     -- The newest entry that has left is the base; after a step back of the clock not even the base need have left.
-    local gone = call('ZCOUNT', key, '-inf', edge) - 1
-    local lowest
-    if gone > 0 then
-      lowest = call('ZRANGE', key, gone, gone)
-    else
-      gone, lowest = 0, call('ZRANGE', key, '0', '0')
-    end
-    local b, t = tonumber(lowest[1]), tonumber(tail[1])
+    local outside = call('ZRANGEBYSCORE', key, '-inf', edge)
+    local gone = max(#outside - 1, 0)
+    local b, t = tonumber(outside[gone + 1] or call('ZRANGE', key, '0', '0')[1]), tonumber(tail[1])
     if not (b and t and 0 <= b and 0 < t and (b < t or gone > 0 and b == t) and t <= POINT_MAX) then
       return false
     end
     window[k], left[k], base[k], total[k], added[k], oldest[k] = W, gone, b, t, 0, nil
+    newest_text[k], newest[k] = tail[2], nil
     return true
   end
 
-  local function score_at(k, rank)
-    return min(max(tonumber(call('ZRANGE', KEYS[k], rank, rank, 'WITHSCORES')[2]), 0), POINT_MAX)
+  local function newest_at(k)
+    newest[k] = newest[k] or point(newest_text[k])
+    return newest[k]
+  end
+
+  -- Sets when the key ends: once its newest entry has left, a period later at most. Entries of the same period need not set it.
+  local function expire(key, W, score)
+    call('PEXPIRE', key, ttl_text(period_ends(score, W)))
   end
 
   -- Each entry above the base has one hit at least, so few hits are few entries and need no count.
@@ -114,7 +117,7 @@ local function sliding_window()
     for i = 1, #all, 2 do
       call('ZADD', key, all[i + 1], text(all[i] - less))
     end
-    call('PEXPIRE', key, ttl_text(all[#all] + window[k]))
+    expire(key, window[k], newest_at(k))
     left[k], base[k], total[k], oldest[k] = 0, 0, total[k] - less, nil
   end
 
@@ -123,24 +126,25 @@ local function sliding_window()
     if hits == 0 then
       return
     end
-    local key, was = KEYS[k], total[k]
+    local key, was, to, W = KEYS[k], total[k], score[k], window[k]
     local now_total = was + hits
     if was == 0 then
       call('ZADD', key, '0', '0', score_text[k], text(now_total))
+      expire(key, W, to)
     else
       if left[k] > 0 then
         call('ZREMRANGEBYRANK', key, '0', left[k] - 1)
         left[k] = 0
       end
       if merges[k] or is_full(k) then -- one entry a tick; a full set lets the newest take it
-        call('ZREM', key, text(was))
+        call('ZREMRANGEBYRANK', key, '-1', '-1')
       end
       call('ZADD', key, score_text[k], text(now_total))
+      if period(to, W) ~= period(newest_at(k), W) then
+        expire(key, W, to)
+      end
     end
-    if not merges[k] then
-      call('PEXPIRE', key, ttl_text(score[k] + window[k]))
-    end
-    total[k], added[k] = now_total, 0
+    total[k], added[k], newest_text[k], newest[k] = now_total, 0, score_text[k], to
   end
 
   local function level(k, l)
@@ -185,7 +189,7 @@ local function sliding_window()
     if is_newest and added[k] > 0 and is_full(k) then
       return score[k] -- the newest will take the booked hits and their score
     end
-    return score_at(k, rank)
+    return point(call('ZRANGE', KEYS[k], rank, rank, 'WITHSCORES')[2])
   end
 
   local function wait(k, l, booked, hits)
@@ -207,7 +211,7 @@ local function sliding_window()
     if level(k, l) == 0 then
       return 0
     end
-    return min((added[k] > 0 and score[k] or score_at(k, '-1')) + W - now, W)
+    return min((added[k] > 0 and score[k] or newest_at(k)) + W - now, W)
   end
 
   local function tick_end(l)
@@ -233,11 +237,11 @@ local function sliding_window()
     if added[k] == 0 then
       score[k], score_text[k], merges[k] = to, ends_text[l], false
       -- Only the new score is raised to the newest, never `now`: judging expiry by a later time would forget hits.
-      if total[k] > 0 and call('ZCOUNT', KEYS[k], score_text[k], '+inf') > 0 then
-        merges[k] = true
-        if call('ZCOUNT', KEYS[k], '(' .. score_text[k], '+inf') > 0 then
-          score[k] = score_at(k, '-1')
-          score_text[k] = text(score[k])
+      if total[k] > 0 then
+        if newest_text[k] == score_text[k] then
+          merges[k], newest[k] = true, to
+        elseif newest_at(k) >= to then
+          merges[k], score[k], score_text[k] = true, newest[k], text(newest[k])
         end
       end
     end
@@ -266,7 +270,7 @@ local function sliding_window()
     local entry = call('ZRANGE', key, rank, rank, 'WITHSCORES')
     call('ZREMRANGEBYRANK', key, rank, '-1') -- the base stays, and with it the key and its time to live
     call('ZADD', key, entry[2], text(to))
-    total[k], oldest[k] = to, nil
+    total[k], oldest[k], newest_text[k], newest[k] = to, nil, entry[2], nil
   end
 
   return { level = level, wait = wait, empty = empty, charge = charge, refund = refund, write = write }

@@ -8,6 +8,7 @@
 //! Everything that a file says wrong becomes a [`Diagnostic`] with its place; a domain whose files are in error keeps the
 //! version that was in force before.
 
+mod background;
 pub mod compile;
 pub mod diagnostic;
 pub mod domain;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::background;
 use super::diagnostic::{Diagnostic, Severity};
 use super::loader::{Loaded, Loader};
 use super::snapshot::Snapshot;
-use super::source::file::{self, FileBounds, SourceError};
+use super::source::file::{self, FileBounds, Found, SourceError};
 use super::source::watch::{Poke, Watch};
 
 /// Diagnostics logged at one load; the rest is counted.
@@ -19,6 +20,9 @@ const LOGGED_MAX: usize = 20;
 /// How often, and how long apart, requests are asked to let go of a snapshot: longer than a store lets them wait.
 const RETIRED_LOOKS: u32 = 20;
 const RETIRED_PAUSE: Duration = Duration::from_millis(5);
+
+/// From this size on loading takes long enough that other threads are let go first.
+const LARGE_BYTES: u64 = 1 << 20;
 
 /// How the policies stand after a load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct Reloader {
     loader: Loader,
     watch: Watch,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// How long the files of the load before were together.
+    bytes: u64,
     /// Snapshots that requests may still hold.
     retired: Vec<Arc<Snapshot>>,
     status: PolicyStatus,
@@ -92,6 +98,7 @@ impl Reloader {
             loader,
             watch,
             snapshot,
+            bytes: 0,
             retired: Vec::new(),
             status: PolicyStatus::default(),
             started: false,
@@ -135,12 +142,12 @@ impl Reloader {
 
     /// Loads once. Returns whether all files were good.
     fn load(&mut self) -> bool {
-        let files = match file::read(&self.path, self.bounds) {
-            Ok(files) => files,
+        let found = match file::find(&self.path, self.bounds) {
+            Ok(found) => found,
             // At the start there may be no policies yet; later a directory that is gone is more likely being replaced.
             Err(SourceError::Missing(path)) if !self.started => {
                 tracing::warn!(path = %path.display(), "policy directory is missing, it is read as an empty one");
-                Vec::new()
+                Found::default()
             }
             Err(error) => {
                 let errors = vec![error.to_string()];
@@ -151,6 +158,17 @@ impl Reloader {
                 return false;
             }
         };
+        // What was large takes long to drop.
+        let bytes = found.bytes.max(std::mem::replace(&mut self.bytes, found.bytes));
+        if self.started && bytes >= LARGE_BYTES {
+            background::run(|| self.load_found(&found))
+        } else {
+            self.load_found(&found)
+        }
+    }
+
+    fn load_found(&mut self, found: &Found) -> bool {
+        let files = found.read(self.bounds);
         self.started = !files.is_empty() || self.path.exists();
         let loaded = self.loader.load(&files);
         if loaded.changed {

@@ -42,7 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("h2", &["wire"]),
     ("http", &["wire"]),
     ("http_body", &["wire"]),
-    ("rustix", &["clock"]),
+    ("rustix", &["clock", "policy"]),
     ("redis", &["store"]),
     ("deadpool_redis", &["store"]),
     ("hashbrown", &["policy", "store"]),

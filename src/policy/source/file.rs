@@ -45,12 +45,39 @@ pub enum SourceError {
     TooDeep(PathBuf),
 }
 
-/// Reads a file, or all files in a directory and below it, sorted by path. Names that begin with a dot are never read, which
+/// Files to be read.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    paths: Vec<PathBuf>,
+    /// How long they are together, as far as that is known.
+    pub bytes: u64,
+}
+
+impl Found {
+    /// Reads them. One that can't be read is listed with its reason.
+    #[must_use]
+    pub fn read(&self, bounds: FileBounds) -> Vec<SourceFile> {
+        self.paths
+            .iter()
+            .map(|path| read_one(path, bounds.bytes_max))
+            .collect()
+    }
+}
+
+/// Reads a file, or all files in a directory and below it; see [`find`] and [`Found::read`].
+///
+/// # Errors
+/// Those of [`find`].
+pub fn read(path: &Path, bounds: FileBounds) -> Result<Vec<SourceFile>, SourceError> {
+    Ok(find(path, bounds)?.read(bounds))
+}
+
+/// Looks for a file, or all files in a directory and below it, sorted by path. Names that begin with a dot are passed over, which
 /// leaves out the `..data` copies of a Kubernetes volume and editors' swap files; links are followed.
 ///
 /// # Errors
-/// A path that is not there or can't be read as a whole. A single unreadable file is listed with its reason.
-pub fn read(path: &Path, bounds: FileBounds) -> Result<Vec<SourceFile>, SourceError> {
+/// A path that is not there or can't be read as a whole.
+pub fn find(path: &Path, bounds: FileBounds) -> Result<Found, SourceError> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => SourceError::Missing(path.to_owned()),
         _ => SourceError::Unreadable {
@@ -58,20 +85,19 @@ pub fn read(path: &Path, bounds: FileBounds) -> Result<Vec<SourceFile>, SourceEr
             error,
         },
     };
-    let mut paths = Vec::new();
-    if fs::metadata(path).map_err(unreadable)?.is_dir() {
-        list(path, bounds, 0, &mut paths)?;
+    let mut found = Found::default();
+    let meta = fs::metadata(path).map_err(unreadable)?;
+    if meta.is_dir() {
+        list(path, bounds, 0, &mut found)?;
     } else {
-        paths.push(path.to_owned());
+        found.paths.push(path.to_owned());
+        found.bytes = meta.len();
     }
-    paths.sort();
-    Ok(paths
-        .iter()
-        .map(|path| read_one(path, bounds.bytes_max))
-        .collect())
+    found.paths.sort();
+    Ok(found)
 }
 
-fn list(dir: &Path, bounds: FileBounds, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), SourceError> {
+fn list(dir: &Path, bounds: FileBounds, depth: usize, found: &mut Found) -> Result<(), SourceError> {
     if depth > DEPTH_MAX {
         return Err(SourceError::TooDeep(dir.to_owned()));
     }
@@ -86,16 +112,19 @@ fn list(dir: &Path, bounds: FileBounds, depth: usize, paths: &mut Vec<PathBuf>) 
         }
         let path = entry.path();
         match fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() => list(&path, bounds, depth + 1, paths)?,
+            Ok(meta) if meta.is_dir() => list(&path, bounds, depth + 1, found)?,
             // A file that is gone by now is not there; one that can't be read is reported when it is read.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // Opening a pipe would wait for somebody to write into it.
             Ok(meta) if !meta.is_file() => {
                 tracing::warn!(path = %path.display(), "not a regular file, not read")
             }
-            _ => paths.push(path),
+            meta => {
+                found.paths.push(path);
+                found.bytes += meta.map_or(0, |meta| meta.len());
+            }
         }
-        if paths.len() > bounds.files_max {
+        if found.paths.len() > bounds.files_max {
             return Err(SourceError::TooMany {
                 path: dir.to_owned(),
                 max: bounds.files_max,

@@ -9,8 +9,8 @@ use foldhash::fast::FixedState;
 use redis::{Cmd, Value};
 
 use super::lease::ahead_key;
+use super::rows::{self, LIMIT_VALUES};
 use super::script::{Dialect, Script};
-use crate::limiter::limit::RECORD_HITS_MAX;
 use crate::limiter::{
     Algorithm, Charge, Level, Limit, Micros, Mode, Outcome, Prior, Reading, State, Verdict,
 };
@@ -22,18 +22,14 @@ pub const CHARGES_MAX: usize = 64;
 /// The most charges of one request, which then has a call of its own. Key and limit numbers are 16 bits wide.
 pub const REQUEST_CHARGES_MAX: usize = 10_000;
 
-/// Numbers of a limit in the script's flat array.
-pub(super) const LIMIT_VALUES: usize = 5;
-
-/// 2^53: a double holds every integer up to here.
-const DOUBLE_EXACT_MAX: u64 = 1 << 53;
-
 /// The requests of one script call. Cleared and used again, it allocates nothing.
 #[derive(Debug, Default)]
 pub struct Call {
     keys: String,
     key_ends: Vec<usize>,
     key_hashes: Vec<u64>,
+    /// By key: the request that is but a consume on it, while nothing else has it.
+    alone: Vec<Option<usize>>,
     limits: Vec<Limit>,
     /// Their counters are this call's keys.
     charges: Vec<Charge>,
@@ -75,6 +71,7 @@ impl Call {
         self.keys.clear();
         self.key_ends.clear();
         self.key_hashes.clear();
+        self.alone.clear();
         self.limits.clear();
         self.charges.clear();
         self.requests.clear();
@@ -128,19 +125,22 @@ impl Call {
         {
             return Err(Refused::LocalScope);
         }
+        let alone = matches!(charges, [only] if only.mode == Mode::Consume);
+        rows::push_request(&mut self.request_rows, charges.len(), prior, not_after_us);
         for charge in charges {
             let name = keys.get(charge.counter);
             let key = self.key_number(name);
+            self.used(key, alone);
             if charge.mode == Mode::Refund && charge.limit.algorithm() == Algorithm::SlidingWindow {
                 // The script looks whether hits are booked ahead, and may look only at keys that it is told of.
-                self.key_number(&ahead_key(name));
+                let beside = self.key_number(&ahead_key(name));
+                self.used(beside, false);
             }
             let limit = self.limit_number(&charge.limit);
-            write_charge(&mut self.charge_rows, key, limit, charge);
+            rows::push_charge(&mut self.charge_rows, key, limit, charge);
             let counter = key - 1;
             self.charges.push(Charge { counter, ..*charge });
         }
-        write_request(&mut self.request_rows, charges.len(), prior, not_after_us);
         self.requests.push(Sent {
             charges: charges.len(),
             prior,
@@ -204,6 +204,24 @@ impl Call {
         self.key_ends.len()
     }
 
+    /// Notes that the request in the last row uses this key. Only what is alone with its key can be written at once.
+    fn used(&mut self, key: usize, alone: bool) {
+        let request = self.requests.len();
+        match self.alone.get_mut(key - 1) {
+            None => {
+                self.alone.push(alone.then_some(request));
+                if alone {
+                    rows::set_alone(&mut self.request_rows, request, true);
+                }
+            }
+            Some(other) => {
+                if let Some(other) = other.take() {
+                    rows::set_alone(&mut self.request_rows, other, false);
+                }
+            }
+        }
+    }
+
     /// The limit's place in the script's flat array, from 1.
     fn limit_number(&mut self, limit: &Limit) -> usize {
         let index = self
@@ -212,7 +230,7 @@ impl Call {
             .rposition(|known| known == limit)
             .unwrap_or_else(|| {
                 self.limits.push(*limit);
-                write_limit(&mut self.limit_rows, limit);
+                rows::push_limit(&mut self.limit_rows, limit);
                 self.limits.len() - 1
             });
         index * LIMIT_VALUES + 1
@@ -414,59 +432,4 @@ fn verdict(
         wait_us: reading.wait_us,
         unbooked: reading,
     })
-}
-
-/// `dHBII`: not after, charges, 1 denied before | 2 never denied, quota limits of the other part, how many of them are over.
-fn write_request(rows: &mut Vec<u8>, charges: usize, prior: Prior, not_after_us: Micros) {
-    let flags = match prior {
-        Prior { never_deny: true, .. } => 2,
-        Prior { denied: true, .. } => 1,
-        _ => 0,
-    };
-    rows.extend_from_slice(&double(not_after_us));
-    rows.extend_from_slice(&number(charges));
-    rows.push(flags);
-    rows.extend_from_slice(&prior.quota_limits.to_le_bytes());
-    rows.extend_from_slice(&prior.quota_over.to_le_bytes());
-}
-
-/// `HHBBd`: key, limit, mode, 1 shadow | 2 quota, hits.
-fn write_charge(rows: &mut Vec<u8>, key: usize, limit: usize, charge: &Charge) {
-    // More hits than 2^32 neither fit any limit nor are recorded.
-    let (mode, most) = match charge.mode {
-        Mode::Consume => (0, RECORD_HITS_MAX),
-        Mode::Record => (1, RECORD_HITS_MAX),
-        Mode::Peek => (2, 0),
-        Mode::Refund => (3, DOUBLE_EXACT_MAX),
-    };
-    rows.extend_from_slice(&number(key));
-    rows.extend_from_slice(&number(limit));
-    rows.push(mode);
-    rows.push(u8::from(charge.shadow) | u8::from(charge.quota) << 1);
-    rows.extend_from_slice(&double(charge.hits.min(most)));
-}
-
-/// `Bdddd`: algorithm, capacity, cost, window, pace.
-pub(super) fn write_limit(rows: &mut Vec<u8>, limit: &Limit) {
-    let (algorithm, pace) = match limit.algorithm() {
-        Algorithm::SlidingWindow => (1, double(limit.tick_us())),
-        Algorithm::FixedWindow => (2, double(0)),
-        Algorithm::TokenBucket | Algorithm::LocalBucket => (3, limit.drain().to_le_bytes()),
-    };
-    rows.push(algorithm);
-    rows.extend_from_slice(&double(limit.capacity()));
-    rows.extend_from_slice(&double(limit.cost()));
-    rows.extend_from_slice(&double(limit.window_us()));
-    rows.extend_from_slice(&pace);
-}
-
-/// The bytes of `d`.
-#[expect(clippy::cast_precision_loss, reason = "at most 2^53")]
-pub(super) fn double(value: u64) -> [u8; 8] {
-    (value.min(DOUBLE_EXACT_MAX) as f64).to_le_bytes()
-}
-
-/// The bytes of `H`. The bounds of a call keep every count and index below 2^16.
-pub(super) fn number(value: usize) -> [u8; 2] {
-    u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes()
 }

@@ -3,16 +3,19 @@
 //! A call is sent once. It is sent again, inside the deadline, only where the answer says that nothing of it has run, and once for each
 //! such answer: the server had lost the script, or the slot is somewhere else or on its way there.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
-use super::call::{Call, Decision, Reply};
+use super::call::Decision;
 use super::give_back::GiveBack;
 use super::lane::{After, Job, Lane, Way, Work};
 use super::lease::{LeaseCall, LeaseReply};
 use super::link::{self, Connected, is_lost};
 use super::node::lock;
+use super::script::Dialect;
+use super::spare::{Exchange, Spares};
 use crate::limiter::Micros;
 use crate::store::guard::{Decided, StoreError};
 
@@ -29,7 +32,7 @@ struct Group {
 
 /// What is sent for them.
 enum Sent {
-    Call(Call),
+    Call(Box<Exchange>),
     GiveBack(GiveBack),
     Lease(LeaseCall),
 }
@@ -42,7 +45,7 @@ pub(super) async fn fly(lane: Lane, mut connected: Connected, jobs: Vec<Job>) ->
         if groups.is_empty() {
             return After::Good;
         }
-        let sending = exchange(&mut connected, &groups);
+        let sending = exchange(&mut connected, &mut groups);
         let answers = match tokio::time::timeout(lane.patience(), sending).await {
             Ok(Ok(answers)) => answers,
             Ok(Err(error)) => {
@@ -127,12 +130,11 @@ impl Next {
 }
 
 /// Each answer is a server's error or the script's reply.
-async fn exchange(connected: &mut Connected, groups: &[Group]) -> RedisResult<Vec<Value>> {
+async fn exchange(connected: &mut Connected, groups: &mut [Group]) -> RedisResult<Vec<Value>> {
     if let [group] = groups
         && group.way != Way::Asking
     {
-        let mut command = Cmd::new();
-        group.write_to(connected, &mut command);
+        let command = group.sent.command(connected.dialect);
         return Ok(vec![connected.connection.send_packed_command(&command).await?]);
     }
     let mut commands = Pipeline::new();
@@ -143,9 +145,7 @@ async fn exchange(connected: &mut Connected, groups: &[Group]) -> RedisResult<Ve
             commands.cmd("ASKING");
             count += 1;
         }
-        let mut command = Cmd::new();
-        group.write_to(connected, &mut command);
-        commands.add_command(command);
+        commands.add_command(group.sent.command(connected.dialect).into_owned());
         ours.push(count);
         count += 1;
     }
@@ -162,9 +162,9 @@ async fn exchange(connected: &mut Connected, groups: &[Group]) -> RedisResult<Ve
 
 impl Sent {
     /// What is sent for this work, still empty where more can be added. `None` for a lease that can't be.
-    fn of(work: &Work, not_after: Micros) -> Option<Self> {
+    fn of(work: &Work, not_after: Micros, spares: &Spares) -> Option<Self> {
         Some(match work {
-            Work::Charge { .. } => Self::Call(Call::new()),
+            Work::Charge { .. } => Self::Call(spares.take()),
             Work::GiveBack { .. } => Self::GiveBack(GiveBack::new(not_after)),
             Work::Lease { asked, parts, .. } => {
                 let charge = asked.charges.first()?;
@@ -173,15 +173,20 @@ impl Sent {
             }
         })
     }
-}
 
-impl Group {
-    fn write_to(&self, connected: &Connected, command: &mut Cmd) {
-        match &self.sent {
-            Sent::Call(call) => call.write_to(call.script(), connected.dialect, command),
-            Sent::GiveBack(given) => given.write_to(connected.dialect, command),
-            Sent::Lease(lease) => lease.write_to(connected.dialect, command),
+    /// It as a command.
+    fn command(&mut self, dialect: Dialect) -> Cow<'_, Cmd> {
+        let mut own = Cmd::new();
+        match self {
+            Self::Call(exchange) => {
+                let Exchange { call, command, .. } = &mut **exchange;
+                call.write_to(call.script(), dialect, command);
+                return Cow::Borrowed(command);
+            }
+            Self::GiveBack(given) => given.write_to(dialect, &mut own),
+            Self::Lease(lease) => lease.write_to(dialect, &mut own),
         }
+        Cow::Owned(own)
     }
 }
 
@@ -190,7 +195,8 @@ impl Lane {
     fn groups(&self, jobs: Vec<Job>) -> Vec<Group> {
         let now = self.context.clock.now_us();
         let (mut groups, mut calls): (Vec<Group>, usize) = (Vec::with_capacity(1), 0);
-        for job in jobs {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
             if job.is_over(now) {
                 job.fail(StoreError::Timeout);
                 continue;
@@ -208,14 +214,15 @@ impl Lane {
             let at = match groups.iter().rposition(fits) {
                 Some(at) => at,
                 None => {
-                    let Some(sent) = Sent::of(&job.work, not_after) else {
+                    let Some(sent) = Sent::of(&job.work, not_after, &self.spares) else {
                         job.fail(StoreError::Unfit("a limit that can't be leased".to_owned()));
                         continue;
                     };
                     groups.push(Group {
                         slot: job.slot,
                         way: job.way,
-                        jobs: Vec::new(),
+                        // Without a cluster all of them go together.
+                        jobs: Vec::with_capacity(1 + jobs.len()),
                         sent,
                     });
                     groups.len() - 1
@@ -253,6 +260,8 @@ impl Lane {
                 if let Err(error) = self.deliver(&mut group, &value, epoch) {
                     next.lost = true;
                     fail_jobs(group.jobs, &error);
+                } else if let Sent::Call(exchange) = group.sent {
+                    self.spares.put(exchange);
                 }
                 return;
             }
@@ -302,18 +311,17 @@ impl Lane {
     /// Gives each job its part of a reply.
     fn deliver(&self, group: &mut Group, value: &Value, epoch: u64) -> Result<(), StoreError> {
         let malformed = |error: &dyn std::fmt::Display| StoreError::Server(error.to_string());
-        match &group.sent {
-            Sent::Call(call) => {
-                let mut reply = Reply::default();
-                call.decode(value, &mut reply)
-                    .map_err(|error| malformed(&error))?;
+        match &mut group.sent {
+            Sent::Call(exchange) => {
+                let Exchange { call, reply, .. } = &mut **exchange;
+                call.decode(value, reply).map_err(|error| malformed(&error))?;
                 let now = self.context.clock.now_us();
                 let mut recent = lock(&self.node.recent);
                 if epoch != self.node.epoch() {
                     // Too late to be among what its successor was told.
                     return Err(StoreError::Disconnected);
                 }
-                recent.note(now, call, &reply);
+                recent.note(now, call, reply);
                 drop(recent);
                 self.node.time.saw(reply.now_us, now);
                 for (at, job) in group.jobs.drain(..).enumerate() {
@@ -323,7 +331,7 @@ impl Lane {
                     // What this holds is needed by who waits.
                     drop(asked);
                     // Nobody waits any more: the request was given up or cancelled.
-                    let _ = to.send(decided(call.decision(&reply, at), reply.now_us, |key| {
+                    let _ = to.send(decided(call.decision(reply, at), reply.now_us, |key| {
                         self.not_ours(key, now)
                     }));
                 }
@@ -373,7 +381,7 @@ impl Lane {
 impl Group {
     fn charges(&self) -> usize {
         match &self.sent {
-            Sent::Call(call) => call.charges(),
+            Sent::Call(exchange) => exchange.call.charges(),
             Sent::GiveBack(given) => given.len(),
             Sent::Lease(_) => 1,
         }
@@ -382,7 +390,8 @@ impl Group {
     /// Adds a job, or hands it back with what keeps it out.
     fn add(&mut self, job: Job, not_after: Micros) -> Result<(), (Job, StoreError)> {
         let added = match (&mut self.sent, &job.work) {
-            (Sent::Call(call), Work::Charge { asked, .. }) => call
+            (Sent::Call(exchange), Work::Charge { asked, .. }) => exchange
+                .call
                 .push(&asked.keys, &asked.charges, asked.prior, not_after)
                 .map_err(|refused| StoreError::Unfit(refused.to_string())),
             (Sent::GiveBack(given), Work::GiveBack { asked, which, at, .. }) => {

@@ -5,7 +5,8 @@
 
 use redis::{Cmd, Value};
 
-use super::call::{LIMIT_VALUES, Malformed, Numbers, double, number, write_limit};
+use super::call::{Malformed, Numbers};
+use super::rows::{LIMIT_VALUES, double, number, push_limit};
 use super::script::{Dialect, Script};
 use crate::limiter::{Algorithm, Level, Limit, Micros, Reading};
 
@@ -96,7 +97,7 @@ impl GiveBack {
         let known = self.limits.len();
         let index = place(&mut self.limits, |known| known == limit, || *limit);
         if index == known {
-            write_limit(&mut self.limit_rows, limit);
+            push_limit(&mut self.limit_rows, limit);
         }
         self.charge_rows.extend_from_slice(&number(key + 1));
         self.charge_rows

@@ -16,6 +16,7 @@ use super::flight;
 use super::link::{self, Connected, Link, is_lost};
 use super::node::{NodeState, Place};
 use super::server::Server;
+use super::spare::Spares;
 use crate::limiter::{Micros, Reading};
 use crate::store::guard::{Asked, Decided, Granted, StoreError};
 
@@ -137,6 +138,7 @@ pub(super) struct Lane {
     pub context: Arc<Context>,
     /// The thread that it serves.
     pub thread: usize,
+    pub spares: Arc<Spares>,
 }
 
 /// Why a connection is not served any more.
@@ -347,7 +349,9 @@ async fn next(left: &mut Option<Job>, jobs: &mut mpsc::Receiver<Job>) -> Option<
 /// The first job and all that wait behind it, as many as fit into a call. The one that did not fit is left over.
 fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>, left: &mut Option<Job>) -> Vec<Job> {
     let mut charges = first.charges();
-    let mut waiting = vec![first];
+    // With what waits now, so that it need not grow.
+    let mut waiting = Vec::with_capacity(CHARGES_MAX.min(1 + jobs.len()));
+    waiting.push(first);
     while charges < CHARGES_MAX {
         let Ok(job) = jobs.try_recv() else { break };
         charges += job.charges();

@@ -2,7 +2,8 @@
 
 use redis::{Cmd, Value};
 
-use super::call::{Malformed, Numbers, double, write_limit};
+use super::call::{Malformed, Numbers};
+use super::rows::{double, push_limit};
 use super::script::{Dialect, Script};
 use crate::limiter::{Algorithm, Limit, Micros};
 use crate::store::guard::Granted;
@@ -81,7 +82,7 @@ impl LeaseCall {
     /// Writes the `EVALSHA` of [`Script::lease`], replacing what the command held.
     pub fn write_to(&self, dialect: Dialect, command: &mut Cmd) {
         let mut limit_row = Vec::with_capacity(64);
-        write_limit(&mut limit_row, &self.limit);
+        push_limit(&mut limit_row, &self.limit);
         let mut wanted = [0; 16];
         wanted[..8].copy_from_slice(&double(self.hits));
         wanted[8..].copy_from_slice(&double(self.parts.into()));

@@ -28,10 +28,12 @@ mod pair;
 mod pauses;
 pub mod recent;
 mod recovery;
+mod rows;
 pub mod script;
 pub mod server;
 pub mod slot;
 pub mod slot_map;
+mod spare;
 mod time;
 mod topology;
 

@@ -28,27 +28,38 @@ struct Text {
     hash: String,
 }
 
+macro_rules! file {
+    ($name:literal) => {
+        include_str!(concat!("../../../lua/", $name, ".lua"))
+    };
+}
+
 macro_rules! joined {
     ($($name:literal),+) => {
-        Script::new(concat!($(include_str!(concat!("../../../lua/", $name, ".lua"))),+))
+        Script::new(concat!($(file!($name)),+))
     };
 }
 
 static BATCH: LazyLock<Script> = LazyLock::new(|| {
-    joined!(
-        "prelude",
-        "sliding_window",
-        "fixed_window",
-        "token_bucket",
-        "driver"
-    )
+    Script::new(concat!(
+        file!("prelude"),
+        file!("tables"),
+        file!("sliding_window"),
+        file!("fixed_window"),
+        file!("token_bucket"),
+        "local function consume(key, algorithm, capacity, cost, W, pace, class, hits, flags, quota_limits, quota_over)\n",
+        file!("consume"),
+        "return status, used, wait\nend\n",
+        file!("driver")
+    ))
 });
 
-static SINGLE: LazyLock<Script> = LazyLock::new(|| joined!("single"));
+static SINGLE: LazyLock<Script> = LazyLock::new(|| joined!("prelude", "single", "consume", "single_reply"));
 
 static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
     joined!(
         "prelude",
+        "tables",
         "sliding_window",
         "fixed_window",
         "token_bucket",
@@ -57,7 +68,7 @@ static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
 });
 
 static LEASE: LazyLock<Script> =
-    LazyLock::new(|| joined!("prelude", "sliding_window", "fixed_window", "lease"));
+    LazyLock::new(|| joined!("prelude", "tables", "sliding_window", "fixed_window", "lease"));
 
 impl Script {
     /// The script for any call.

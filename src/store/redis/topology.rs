@@ -110,6 +110,7 @@ impl Topology {
                     node: Arc::clone(&node.state),
                     context: Arc::clone(context),
                     thread,
+                    spares: Arc::default(),
                 };
                 runtime.spawn(lane.run(jobs));
                 sender

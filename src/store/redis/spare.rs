@@ -1,0 +1,46 @@
+//! Memory of calls that are over, for those to come: a call of a few requests costs less than growing its dozen of buffers anew, and
+//! buffers of ever other sizes scatter what an allocator has free.
+
+use std::sync::Mutex;
+
+use redis::Cmd;
+
+use super::call::{CHARGES_MAX, Call, Reply};
+use super::node::lock;
+
+/// As many as a lane has under way.
+const SPARES_MAX: usize = 4;
+
+/// A call on its way: what is asked, as it is sent, and what came of it.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    pub call: Call,
+    pub command: Cmd,
+    pub reply: Reply,
+}
+
+/// What a lane keeps. Its calls are on one thread, so nobody waits for the lock.
+#[derive(Debug, Default)]
+pub(super) struct Spares(
+    #[expect(clippy::vec_box, reason = "they are handed over whole, and are large")]
+    Mutex<Vec<Box<Exchange>>>,
+);
+
+impl Spares {
+    /// An empty call.
+    pub fn take(&self) -> Box<Exchange> {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+
+    /// Takes one back. That of a very large request is not kept.
+    pub fn put(&self, mut exchange: Box<Exchange>) {
+        if exchange.call.charges() > CHARGES_MAX {
+            return;
+        }
+        exchange.call.clear();
+        let mut spares = lock(&self.0);
+        if spares.len() < SPARES_MAX {
+            spares.push(exchange);
+        }
+    }
+}

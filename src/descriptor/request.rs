@@ -61,7 +61,7 @@ pub struct Descriptor {
 pub struct Request<'a> {
     domain: &'a str,
     hits_addend: u32,
-    entries: SmallVec<[Entry<'a>; 8]>,
+    entries: SmallVec<[Entry<'a>; 6]>,
     descriptors: SmallVec<[Descriptor; 2]>,
 }
 

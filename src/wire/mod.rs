@@ -9,6 +9,7 @@ pub mod connection;
 pub mod convert;
 pub mod deadline;
 pub mod grpc;
+mod headroom;
 pub mod json;
 pub mod listener;
 pub mod read;

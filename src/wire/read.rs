@@ -58,7 +58,7 @@ pub fn request<'a>(message: &'a [u8], bounds: &Bounds) -> Option<Request<'a>> {
 }
 
 fn push<'a>(request: &mut Request<'a>, descriptor: &'a [u8], bounds: &Bounds) -> Option<()> {
-    let mut entries = SmallVec::<[Entry<'a>; 8]>::new();
+    let mut entries = SmallVec::<[Entry<'a>; 6]>::new();
     let (mut hits, mut refund, mut limit) = (None, None, None);
     let mut fields = Fields(descriptor);
     while let Some(field) = fields.next()? {

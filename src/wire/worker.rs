@@ -16,6 +16,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use super::DESCRIPTORS;
 use super::connection::{Connection, Load, Stream, Ticket};
 use super::grpc::{self, ConnectionOptions, Site};
+use super::headroom::headroom;
 use super::listener::{Accepted, WorkerPort};
 use super::service::Service;
 use super::tls::{Tls, TlsError};
@@ -71,6 +72,7 @@ pub fn spawn<H: Health>(
         .enable_all()
         .build()?;
     let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let _lid = headroom();
         runtime.block_on(async {
             on_start();
             serve(services, options, connections, stop).await;

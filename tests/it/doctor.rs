@@ -226,7 +226,7 @@ fn a_user_with_too_few_rights() {
     };
     // What docs/redis.md tells to grant.
     setuser(
-        "on >s3cret ~rk:* +evalsha +script|load +time +zrange +zrangebyscore +zrevrangebyscore +zcount +zcard +zadd +zrem +zremrangebyrank +get +set +del +pexpire",
+        "on >s3cret ~rk:* +evalsha +script|load +time +zrange +zrangebyscore +zcount +zcard +zadd +zrem +zremrangebyrank +get +set +del +pexpire",
     );
     let url = redis.address();
     let settings = [("REDIS_URL", url.as_str()), ("REDIS_AUTH", "limiter:s3cret")];

@@ -466,7 +466,7 @@ fn a_server_without_the_script_says_so_and_has_done_nothing() {
 }
 
 /// What an access-control list has to allow: `lua/README.md` says the same.
-pub const COMMANDS: &str = "+evalsha +script|load +time +zrange +zrangebyscore +zrevrangebyscore +zcount +zcard +zadd +zremrangebyrank +get +set +del +pexpire";
+pub const COMMANDS: &str = "+evalsha +script|load +time +zrange +zrangebyscore +zcount +zcard +zadd +zremrangebyrank +get +set +del +pexpire";
 
 #[test]
 fn few_commands_and_the_keys_of_the_prefix_are_enough() {

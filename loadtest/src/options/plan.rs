@@ -140,6 +140,7 @@ fn driven_by(args: &Args, scenario: &Scenario) -> Result<Args, String> {
     let mut args = args.clone();
     args.connections = args.connections.or(scenario.connections);
     args.in_flight = args.in_flight.or(scenario.in_flight);
+    args.busy_poll |= scenario.busy_poll;
     if args.rate.is_none() {
         args.rate = match &scenario.drive {
             Drive::Closed => None,

@@ -70,6 +70,8 @@ pub struct Scenario {
     pub connections: Option<u16>,
     /// In flight on each connection, if not the default.
     pub in_flight: Option<u32>,
+    /// Whether the generator polls between requests of an open loop.
+    pub busy_poll: bool,
     /// Threads of the server, and of the generator.
     pub threads: u16,
     /// Server processes that share the load.

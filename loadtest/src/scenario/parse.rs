@@ -33,6 +33,8 @@ struct RawScenario {
     max_of: Option<Spanned<String>>,
     connections: Option<u16>,
     in_flight: Option<u32>,
+    #[serde(default)]
+    busy_poll: bool,
     #[serde(default = "one")]
     threads: Spanned<u16>,
     #[serde(default = "one")]
@@ -109,6 +111,7 @@ fn scenario(source: &Source, raw: &RawScenario, closed: &HashSet<String>) -> Res
         drive: drive(source, raw, closed)?,
         connections: raw.connections,
         in_flight: raw.in_flight,
+        busy_poll: raw.busy_poll,
         threads: source.check(&raw.threads, positive)?,
         instances: source.check(&raw.instances, positive)?,
         pinned: raw.pinned,

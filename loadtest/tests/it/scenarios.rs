@@ -28,6 +28,7 @@ rate_of_max = 0.5
 max_of = "a"
 connections = 8
 in_flight = 2
+busy_poll = true
 threads = 2
 instances = 3
 pinned = false
@@ -56,8 +57,8 @@ mix = [
         of: "a".to_owned(),
     };
     assert_eq!(
-        (&b.drive, b.connections, b.in_flight),
-        (&of_max, Some(8), Some(2))
+        (&b.drive, b.connections, b.in_flight, b.busy_poll),
+        (&of_max, Some(8), Some(2), true)
     );
     assert_eq!(
         (b.domain.as_str(), b.threads, b.instances, b.pinned),

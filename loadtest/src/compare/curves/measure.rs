@@ -13,6 +13,8 @@ use crate::machine::Usage;
 use crate::num;
 use crate::scenario::Scenario;
 
+/// Of each instance.
+const CONNECTIONS: u64 = 4;
 /// A file with a million rules takes its time.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// Requests of 100 descriptors that any server should do in a second.
@@ -129,8 +131,9 @@ fn scenarios(point: &Point) -> String {
         mix,
         ..
     } = point;
+    let connections = CONNECTIONS * instances;
     let main = format!(
-        "[[scenario]]\nname = \"point\"\nthreads = {threads}\ninstances = {instances}\npinned = {pinned}\nmix = [{mix}]\n"
+        "[[scenario]]\nname = \"point\"\nconnections = {connections}\nthreads = {threads}\ninstances = {instances}\npinned = {pinned}\nmix = [{mix}]\n"
     );
     let fill = point.fill.map(|keys| {
         let requests = (keys / FILL).max(1);

@@ -105,7 +105,7 @@ pub const CURVES: [Curve; 9] = [
     Curve {
         name: "instances",
         title: "Instances on one Redis",
-        about: "10,000 keys by Zipf's law, all instances on one core, connections dealt to them in turn.",
+        about: "10,000 keys by Zipf's law, all instances on one core, each with 4 connections.",
         x: "instances",
         log_x: false,
         names: &[],

@@ -115,7 +115,6 @@ async fn rights(asker: &mut Asker<'_>, kind: Kind, user: String, probe: &str) ->
         ("time", vec!["TIME"]),
         ("zrange", vec!["ZRANGE", probe, "0", "0"]),
         ("zrangebyscore", vec!["ZRANGEBYSCORE", probe, "0", "0"]),
-        ("zrevrangebyscore", vec!["ZREVRANGEBYSCORE", probe, "0", "0"]),
         ("zcount", vec!["ZCOUNT", probe, "0", "0"]),
         ("zcard", vec!["ZCARD", probe]),
         ("zadd", vec!["ZADD", probe, "XX", "0", "x"]),

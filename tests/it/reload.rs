@@ -1,5 +1,7 @@
 //! Policies change under a running service: what is good is taken, what was good stays.
 
+mod large;
+
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;

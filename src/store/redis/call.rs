@@ -433,3 +433,56 @@ fn verdict(
         unbooked: reading,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(call: &Call) -> Vec<u8> {
+        call.request_rows.chunks(19).map(|row| row[10]).collect()
+    }
+
+    fn push(call: &mut Call, keys: &[&str], mode: Mode, prior: Prior) {
+        let mut named = Keys::default();
+        for key in keys {
+            named.add(0, |text| text.push_str(key));
+        }
+        let limit = Limit::new(Algorithm::SlidingWindow, 5, 1_000_000, None);
+        let charge = |counter| Charge {
+            counter,
+            limit,
+            hits: 1,
+            mode,
+            shadow: false,
+            quota: false,
+        };
+        let charges: Vec<Charge> = (0..keys.len()).map(charge).collect();
+        call.push(&named, &charges, prior, 0).expect("fits");
+    }
+
+    #[test]
+    fn only_a_consume_on_a_key_of_its_own_is_alone() {
+        let denied = Prior {
+            denied: true,
+            ..Prior::default()
+        };
+        let mut call = Call::new();
+        push(&mut call, &["a"], Mode::Consume, Prior::default());
+        push(&mut call, &["b"], Mode::Consume, denied);
+        push(&mut call, &["c"], Mode::Record, Prior::default());
+        push(&mut call, &["d", "e"], Mode::Consume, Prior::default());
+        assert_eq!(flags(&call), [4, 5, 0, 0]);
+        // Whoever comes later takes it from those before, and has it not.
+        push(&mut call, &["a"], Mode::Consume, Prior::default());
+        push(&mut call, &["b"], Mode::Peek, Prior::default());
+        push(&mut call, &["e"], Mode::Consume, Prior::default());
+        assert_eq!(flags(&call), [0, 1, 0, 0, 0, 0, 0]);
+        // What a refund looks at beside its counter is used as well.
+        push(&mut call, &["f:l"], Mode::Consume, Prior::default());
+        push(&mut call, &["f"], Mode::Refund, Prior::default());
+        assert_eq!(flags(&call)[7..], [0, 0]);
+        call.clear();
+        push(&mut call, &["a"], Mode::Consume, Prior::default());
+        assert_eq!(flags(&call), [4]);
+    }
+}

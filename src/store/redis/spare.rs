@@ -44,3 +44,42 @@ impl Spares {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limiter::{Algorithm, Charge, Limit, Mode, Prior};
+    use crate::store::Keys;
+
+    /// An exchange of a request of so many charges.
+    fn of(charges: usize) -> Box<Exchange> {
+        let mut keys = Keys::default();
+        keys.add(0, |text| text.push('k'));
+        let charge = Charge {
+            counter: 0,
+            limit: Limit::new(Algorithm::FixedWindow, 5, 1_000_000, None),
+            hits: 1,
+            mode: Mode::Consume,
+            shadow: false,
+            quota: false,
+        };
+        let mut exchange = Box::<Exchange>::default();
+        let pushed = exchange
+            .call
+            .push(&keys, &vec![charge; charges], Prior::default(), 0);
+        assert_eq!(pushed, Ok(()));
+        exchange
+    }
+
+    #[test]
+    fn some_are_kept_but_no_large_ones() {
+        let spares = Spares::default();
+        spares.put(of(CHARGES_MAX + 1));
+        assert!(lock(&spares.0).is_empty());
+        for _ in 0..2 * SPARES_MAX {
+            spares.put(of(CHARGES_MAX));
+        }
+        assert_eq!(lock(&spares.0).len(), SPARES_MAX);
+        assert!(spares.take().call.is_empty());
+    }
+}

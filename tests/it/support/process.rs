@@ -81,6 +81,18 @@ impl Process {
         Duration::from_nanos(total)
     }
 
+    /// The niceness of its thread of this name, while there is one.
+    pub fn niceness_of(&self, thread: &str) -> Option<i32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
+        tasks.flatten().find_map(|task| {
+            let line = fs::read_to_string(task.path().join("stat")).ok()?;
+            let (start, rest) = line.rsplit_once(')')?;
+            let is_it = start.split_once('(')?.1 == thread;
+            // The 19th field of the line; the first of the rest is the third.
+            is_it.then(|| rest.split_whitespace().nth(16)?.parse().ok())?
+        })
+    }
+
     /// Sends SIGTERM to this process.
     pub fn terminate(&self) {
         self.signal("TERM");

@@ -172,6 +172,11 @@ impl Service {
         self.process.waited_for_a_core()
     }
 
+    /// The niceness of its thread of this name, while there is one.
+    pub fn niceness_of(&self, thread: &str) -> Option<i32> {
+        self.process.niceness_of(thread)
+    }
+
     /// All that it has written so far.
     pub fn output(&self) -> String {
         self.process.output()

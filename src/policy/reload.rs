@@ -108,10 +108,15 @@ impl Reloader {
     /// Runs until it is stopped; `report` is told the status after each load. Blocks: it wants a thread of its own.
     pub fn run(mut self, poll: Duration, stop: &AtomicBool, mut report: impl FnMut(&PolicyStatus, bool)) {
         loop {
+            // Before what it leads to is read, so that no change falls between the two.
+            self.watch.renew();
             let ok = self.load();
             report(&self.status, ok);
-            self.watch.renew();
-            self.watch.wait(poll);
+            // A directory that came meanwhile was read, or was not, and was not watched.
+            let is_settled = !self.watch.renew();
+            if is_settled {
+                self.watch.wait(poll);
+            }
             if stop.load(Ordering::Relaxed) {
                 return;
             }

@@ -84,11 +84,12 @@ impl Watch {
         Wake::Changed
     }
 
-    /// Watches what the path leads to now; to be called after each change, since a link may point elsewhere.
-    pub fn renew(&mut self) {
+    /// Watches what the path leads to now; to be called after each change, since a link may point elsewhere. Whether that is anything
+    /// else than before.
+    pub fn renew(&mut self) -> bool {
         let wanted = places(&self.path);
         if self.watcher.is_some() && wanted == self.watched {
-            return;
+            return false;
         }
         let poke = self.poke.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -107,7 +108,7 @@ impl Watch {
             Ok(watcher) => watcher,
             Err(error) => {
                 tracing::warn!(%error, "policy files can't be watched, they are only polled");
-                return;
+                return false;
             }
         };
         for place in &wanted {
@@ -117,6 +118,7 @@ impl Watch {
         }
         self.watcher = Some(watcher);
         self.watched = wanted;
+        true
     }
 }
 

@@ -99,6 +99,12 @@ impl Call {
         self.charges.len()
     }
 
+    /// The length of all distinct keys together.
+    #[must_use]
+    pub fn key_bytes(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Whether a request of so many charges may join: at most [`CHARGES_MAX`] in all, or alone.
     #[must_use]
     pub fn has_room(&self, charges: usize) -> bool {

@@ -10,6 +10,8 @@ use super::node::lock;
 
 /// As many as a lane has under way.
 const SPARES_MAX: usize = 4;
+/// Bytes of the keys of a call that is kept.
+const KEYS_MAX: usize = 16 << 10;
 
 /// A call on its way: what is asked, as it is sent, and what came of it.
 #[derive(Debug, Default)]
@@ -32,9 +34,9 @@ impl Spares {
         lock(&self.0).pop().unwrap_or_default()
     }
 
-    /// Takes one back. That of a very large request is not kept.
+    /// Takes one back. That of a very large request, or of very long keys, is not kept.
     pub fn put(&self, mut exchange: Box<Exchange>) {
-        if exchange.call.charges() > CHARGES_MAX {
+        if exchange.call.charges() > CHARGES_MAX || exchange.call.key_bytes() > KEYS_MAX {
             return;
         }
         exchange.call.clear();
@@ -51,10 +53,10 @@ mod tests {
     use crate::limiter::{Algorithm, Charge, Limit, Mode, Prior};
     use crate::store::Keys;
 
-    /// An exchange of a request of so many charges.
-    fn of(charges: usize) -> Box<Exchange> {
+    /// An exchange of a request of so many charges on a key of so many bytes.
+    fn of(charges: usize, key_bytes: usize) -> Box<Exchange> {
         let mut keys = Keys::default();
-        keys.add(0, |text| text.push('k'));
+        keys.add(0, |text| text.push_str(&"k".repeat(key_bytes)));
         let charge = Charge {
             counter: 0,
             limit: Limit::new(Algorithm::FixedWindow, 5, 1_000_000, None),
@@ -74,10 +76,11 @@ mod tests {
     #[test]
     fn some_are_kept_but_no_large_ones() {
         let spares = Spares::default();
-        spares.put(of(CHARGES_MAX + 1));
+        spares.put(of(CHARGES_MAX + 1, 1));
+        spares.put(of(1, KEYS_MAX + 1));
         assert!(lock(&spares.0).is_empty());
         for _ in 0..2 * SPARES_MAX {
-            spares.put(of(CHARGES_MAX));
+            spares.put(of(CHARGES_MAX, KEYS_MAX));
         }
         assert_eq!(lock(&spares.0).len(), SPARES_MAX);
         assert!(spares.take().call.is_empty());

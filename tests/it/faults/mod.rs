@@ -48,7 +48,7 @@ fn every_fault<S: Site>(topology: &str, faults: &[Fault<S>]) {
     let rows: Vec<Row> = faults
         .iter()
         .filter(|fault| is_wanted(fault.name))
-        .map(run::run)
+        .map(once_more_if_held_up)
         .collect();
     assert!(!rows.is_empty(), "RATEKEEPER_FAULTS={wanted} names no fault");
     let table = row::table(topology, &rows);
@@ -56,6 +56,17 @@ fn every_fault<S: Site>(topology: &str, faults: &[Fault<S>]) {
     keep(&table);
     let broken: Vec<String> = rows.iter().flat_map(Row::broken).collect();
     assert!(broken.is_empty(), "{table}\n{}", broken.join("\n"));
+}
+
+/// Has a fault run, and a second time if only the client's own times were broken, on a machine that held it up.
+fn once_more_if_held_up<S: Site>(fault: &Fault<S>) -> Row {
+    let row = run::run(fault);
+    let felt = row.felt_by_the_client();
+    if felt.is_empty() || !row.was_held_up() || !row.broken_by_the_service().is_empty() {
+        return row;
+    }
+    println!("once more, since the machine was busy: {}", felt.join("; "));
+    run::run(fault)
 }
 
 /// Adds a table to those that this process has written.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use redis::{Commands as _, Connection};
 use tempfile::TempDir;
 
+use crate::support::on_redis;
 use crate::support::redis::Redis;
 use crate::support::service::Service;
 use crate::support::{self, eventually};
@@ -48,15 +49,9 @@ impl Site {
     /// Starts it with these settings and waits until it has used the store.
     fn start(settings: &[(&str, &str)]) -> Self {
         let dir = support::policies(&[("d.yaml", POLICY)]);
-        // Long, so that only what is tested keeps a request from its answer; and what is in Redis is what was asked.
-        let mut all = vec![
-            ("REDIS_OP_TIMEOUT", "300ms"),
-            ("REDIS_SOCKET_TYPE", "tcp"),
-            ("RATEKEEPER_REDIS_LEASES", "false"),
-        ];
+        let mut all = vec![("REDIS_SOCKET_TYPE", "tcp")];
         all.extend_from_slice(settings);
-        let service = Service::start(dir.path(), &all);
-        service.wait_connected();
+        let service = on_redis::start(dir.path(), &all);
         Self { service, _dir: dir }
     }
 

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::support::cluster::{Cluster, Setting};
 use crate::support::http::Connection;
+use crate::support::on_redis;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::redis::Redis;
 use crate::support::sentinel::{NAME, Sentinels};
@@ -57,12 +58,9 @@ impl Site {
             ("REDIS_OP_TIMEOUT", OP_TIMEOUT),
             ("REDIS_SOCKET_TYPE", "tcp"),
             ("REDIS_POOL_SIZE", "30"),
-            // What is in Redis is what was asked.
-            ("RATEKEEPER_REDIS_LEASES", "false"),
         ];
         all.extend_from_slice(settings);
-        let service = Service::start(dir.path(), &all);
-        service.wait_connected();
+        let service = on_redis::start(dir.path(), &all);
         let mut site = Self {
             service,
             connections: 0.0,

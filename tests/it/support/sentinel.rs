@@ -1,5 +1,6 @@
 //! A primary with replicas, and the sentinels that watch over them.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ pub const NAME: &str = "mymaster";
 /// A sentinel connects to a new primary only up to a second after it has named it, and until then hears nothing from it. With
 /// less than that it would take the new one for dead, now and then, and fail over again.
 const DOWN_AFTER_MS: u32 = 1_500;
+
+/// What a sentinel says of a member.
+type Fields = HashMap<String, String>;
 
 const REPLICAS: usize = 2;
 const SENTINELS: usize = 3;
@@ -111,7 +115,9 @@ impl Sentinels {
         (new, took)
     }
 
-    /// Waits until all sentinels name the same primary, which says that it is, and see both others in step with it.
+    /// Waits until all sentinels name the same primary, which says that it is, both others are in step with it, and each sentinel
+    /// has seen that they are replicas. One that last saw a member as a primary makes it a replica again whatever it has become
+    /// since, and so undoes a failover to it.
     pub fn wait_settled(&self) {
         eventually("the sentinels have settled", SETTLED_WITHIN, || {
             self.sentinels.iter().all(|sentinel| self.is_settled(sentinel))
@@ -129,21 +135,30 @@ impl Sentinels {
                     .map(|(_, member)| member.info("master_link_status"))
                     .all(|link| link.as_deref() == Some("up"))
         });
+        eventually("the sentinels have seen the replicas", SETTLED_WITHIN, || {
+            self.sentinels.iter().all(sees_replicas)
+        });
     }
 
     fn is_settled(&self, sentinel: &Redis) -> bool {
-        let state = |words: &str| sentinel.try_command::<redis::Value>(words).ok();
-        let Some(state) = state(&format!("SENTINEL MASTER {NAME}")) else {
-            return false;
-        };
-        let fields: std::collections::HashMap<String, String> =
-            redis::from_redis_value(state).unwrap_or_default();
-        let is = |name: &str, expected: &str| fields.get(name).is_some_and(|value| value == expected);
+        let state = sentinel.try_command::<Fields>(&format!("SENTINEL MASTER {NAME}"));
+        let state = state.unwrap_or_default();
+        let is = |name: &str, expected: &str| state.get(name).is_some_and(|value| value == expected);
         is("flags", "master")
             && is("num-slaves", &REPLICAS.to_string())
             && is("num-other-sentinels", &(SENTINELS - 1).to_string())
             && self.named_by(sentinel) == Some(self.primary())
     }
+}
+
+fn sees_replicas(sentinel: &Redis) -> bool {
+    let replicas = sentinel.try_command::<Vec<Fields>>(&format!("SENTINEL REPLICAS {NAME}"));
+    let sees = |replica: &Fields| {
+        ["flags", "role-reported"]
+            .iter()
+            .all(|name| replica.get(*name).is_some_and(|value| value == "slave"))
+    };
+    replicas.is_ok_and(|replicas| replicas.len() == REPLICAS && replicas.iter().all(sees))
 }
 
 fn member(setting: &Setting, primary: Option<u16>) -> Redis {

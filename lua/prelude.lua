@@ -11,7 +11,7 @@ local TOTAL_MAX = UNITS_MAX * 1.5 -- in a sorted set totals then start anew, lon
 
 local PERIODS = 8 -- of a window: in each, a sorted set's time to live is set once, for any newest entry of that period
 local ALLOWED, DENIED, TOO_LATE, NOT_OURS = 0, 1, 2, 3 -- a request's status in the reply
-local ALONE = 4 -- the flag of a request that is one consume on a key of its own
+local SHADOW, QUOTA, QUOTA_SHADOW = 1, 2, 3 -- classes of charges, besides 0
 
 -- The server's time in microseconds, read once. A given one (tests) has nothing to do with the server's clock, by which keys
 -- expire: they then get an hour more.

@@ -1,7 +1,6 @@
 -- What a call that is one consume answers.
-if status == NOT_OURS then
-  return { now, status, 1 }
-elseif wait then
+local status = denied and DENIED or ALLOWED
+if wait then
   return { now, status, -1 - used, wait }
 end
 return { now, status, used }

@@ -51,5 +51,6 @@ local function ttl_text(time)
   return known
 end
 
--- The end of the tick of now, of the limit that consume.lua looked at last.
-local tick, tick_ends, tick_ends_text
+-- The end of the tick of now, of the limit that own_book.lua booked last, and the edge of the window that own_read.lua looked at last:
+-- a number that Redis or `text` has to print costs nearly as much as a command.
+local tick, tick_ends, tick_ends_text, edge_of, edge

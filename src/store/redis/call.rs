@@ -28,8 +28,8 @@ pub struct Call {
     keys: String,
     key_ends: Vec<usize>,
     key_hashes: Vec<u64>,
-    /// By key: the request that is but a consume on it, while nothing else has it.
-    alone: Vec<Option<usize>>,
+    /// By key: the charge that consumes on it, while nothing else has it.
+    own: Vec<Option<usize>>,
     limits: Vec<Limit>,
     /// Their counters are this call's keys.
     charges: Vec<Charge>,
@@ -71,7 +71,7 @@ impl Call {
         self.keys.clear();
         self.key_ends.clear();
         self.key_hashes.clear();
-        self.alone.clear();
+        self.own.clear();
         self.limits.clear();
         self.charges.clear();
         self.requests.clear();
@@ -131,19 +131,18 @@ impl Call {
         {
             return Err(Refused::LocalScope);
         }
-        let alone = matches!(charges, [only] if only.mode == Mode::Consume);
         rows::push_request(&mut self.request_rows, charges.len(), prior, not_after_us);
         for charge in charges {
             let name = keys.get(charge.counter);
             let key = self.key_number(name);
-            self.used(key, alone);
+            let limit = self.limit_number(&charge.limit);
+            rows::push_charge(&mut self.charge_rows, key, limit, charge);
+            self.used(key, charge.mode == Mode::Consume);
             if charge.mode == Mode::Refund && charge.limit.algorithm() == Algorithm::SlidingWindow {
                 // The script looks whether hits are booked ahead, and may look only at keys that it is told of.
                 let beside = self.key_number(&ahead_key(name));
                 self.used(beside, false);
             }
-            let limit = self.limit_number(&charge.limit);
-            rows::push_charge(&mut self.charge_rows, key, limit, charge);
             let counter = key - 1;
             self.charges.push(Charge { counter, ..*charge });
         }
@@ -210,19 +209,19 @@ impl Call {
         self.key_ends.len()
     }
 
-    /// Notes that the request in the last row uses this key. Only what is alone with its key can be written at once.
-    fn used(&mut self, key: usize, alone: bool) {
-        let request = self.requests.len();
-        match self.alone.get_mut(key - 1) {
+    /// Notes that the charge in the last row uses this key. A consume that is alone with its key can be written at once.
+    fn used(&mut self, key: usize, consumes: bool) {
+        let charge = self.charges.len();
+        match self.own.get_mut(key - 1) {
             None => {
-                self.alone.push(alone.then_some(request));
-                if alone {
-                    rows::set_alone(&mut self.request_rows, request, true);
+                self.own.push(consumes.then_some(charge));
+                if consumes {
+                    rows::set_own(&mut self.charge_rows, charge, true);
                 }
             }
             Some(other) => {
                 if let Some(other) = other.take() {
-                    rows::set_alone(&mut self.request_rows, other, false);
+                    rows::set_own(&mut self.charge_rows, other, false);
                 }
             }
         }
@@ -444,51 +443,46 @@ fn verdict(
 mod tests {
     use super::*;
 
-    fn flags(call: &Call) -> Vec<u8> {
-        call.request_rows.chunks(19).map(|row| row[10]).collect()
+    /// The modes in the rows of charges.
+    fn modes(call: &Call) -> Vec<u8> {
+        call.charge_rows.chunks(14).map(|row| row[4]).collect()
     }
 
-    fn push(call: &mut Call, keys: &[&str], mode: Mode, prior: Prior) {
+    fn push(call: &mut Call, keys: &[&str], mode: Mode) {
         let mut named = Keys::default();
-        for key in keys {
-            named.add(0, |text| text.push_str(key));
-        }
         let limit = Limit::new(Algorithm::SlidingWindow, 5, 1_000_000, None);
-        let charge = |counter| Charge {
-            counter,
+        let charge = |key: &&str| Charge {
+            counter: named.add(0, |text| text.push_str(key)),
             limit,
             hits: 1,
             mode,
             shadow: false,
             quota: false,
         };
-        let charges: Vec<Charge> = (0..keys.len()).map(charge).collect();
-        call.push(&named, &charges, prior, 0).expect("fits");
+        let charges: Vec<Charge> = keys.iter().map(charge).collect();
+        call.push(&named, &charges, Prior::default(), 0).expect("fits");
     }
 
     #[test]
-    fn only_a_consume_on_a_key_of_its_own_is_alone() {
-        let denied = Prior {
-            denied: true,
-            ..Prior::default()
-        };
+    fn a_consume_has_its_key_to_itself_until_another_charge_comes() {
         let mut call = Call::new();
-        push(&mut call, &["a"], Mode::Consume, Prior::default());
-        push(&mut call, &["b"], Mode::Consume, denied);
-        push(&mut call, &["c"], Mode::Record, Prior::default());
-        push(&mut call, &["d", "e"], Mode::Consume, Prior::default());
-        assert_eq!(flags(&call), [4, 5, 0, 0]);
+        push(&mut call, &["a"], Mode::Consume);
+        push(&mut call, &["b"], Mode::Consume);
+        push(&mut call, &["c"], Mode::Record);
+        push(&mut call, &["d", "e"], Mode::Consume);
+        push(&mut call, &["f", "f"], Mode::Consume);
+        assert_eq!(modes(&call), [4, 4, 1, 4, 4, 0, 0]);
         // Whoever comes later takes it from those before, and has it not.
-        push(&mut call, &["a"], Mode::Consume, Prior::default());
-        push(&mut call, &["b"], Mode::Peek, Prior::default());
-        push(&mut call, &["e"], Mode::Consume, Prior::default());
-        assert_eq!(flags(&call), [0, 1, 0, 0, 0, 0, 0]);
+        push(&mut call, &["a"], Mode::Consume);
+        push(&mut call, &["b"], Mode::Peek);
+        push(&mut call, &["g", "e"], Mode::Consume);
+        assert_eq!(modes(&call), [0, 0, 1, 4, 0, 0, 0, 0, 2, 4, 0]);
         // What a refund looks at beside its counter is used as well.
-        push(&mut call, &["f:l"], Mode::Consume, Prior::default());
-        push(&mut call, &["f"], Mode::Refund, Prior::default());
-        assert_eq!(flags(&call)[7..], [0, 0]);
+        push(&mut call, &["h:l"], Mode::Consume);
+        push(&mut call, &["h"], Mode::Refund);
+        assert_eq!(modes(&call)[11..], [0, 3]);
         call.clear();
-        push(&mut call, &["a"], Mode::Consume, Prior::default());
-        assert_eq!(flags(&call), [4]);
+        push(&mut call, &["a"], Mode::Consume);
+        assert_eq!(modes(&call), [4]);
     }
 }

@@ -6,10 +6,11 @@ use crate::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior};
 /// Numbers of a limit in the script's flat array.
 pub(super) const LIMIT_VALUES: usize = 5;
 
-/// Bytes of a request's row, and where its flags are.
-const REQUEST_BYTES: usize = 19;
-const FLAGS_AT: usize = 10;
-const ALONE: u8 = 4;
+/// Bytes of a charge's row, and where its mode is.
+const CHARGE_BYTES: usize = 14;
+const MODE_AT: usize = 4;
+const CONSUME: u8 = 0;
+const OWN: u8 = 4;
 
 /// 2^53: a double holds every integer up to here.
 const DOUBLE_EXACT_MAX: u64 = 1 << 53;
@@ -28,10 +29,10 @@ pub(super) fn push_request(rows: &mut Vec<u8>, charges: usize, prior: Prior, not
     rows.extend_from_slice(&prior.quota_over.to_le_bytes());
 }
 
-/// Sets or clears the flag of a request that is one consume on a key which nothing else of the call has.
-pub(super) fn set_alone(rows: &mut [u8], request: usize, alone: bool) {
-    if let Some(flags) = rows.get_mut(request * REQUEST_BYTES + FLAGS_AT) {
-        *flags = *flags & !ALONE | if alone { ALONE } else { 0 };
+/// Says of a consume whether nothing else of the call has its key.
+pub(super) fn set_own(rows: &mut [u8], charge: usize, own: bool) {
+    if let Some(mode) = rows.get_mut(charge * CHARGE_BYTES + MODE_AT) {
+        *mode = if own { OWN } else { CONSUME };
     }
 }
 
@@ -39,7 +40,7 @@ pub(super) fn set_alone(rows: &mut [u8], request: usize, alone: bool) {
 pub(super) fn push_charge(rows: &mut Vec<u8>, key: usize, limit: usize, charge: &Charge) {
     // More hits than 2^32 neither fit any limit nor are recorded.
     let (mode, most) = match charge.mode {
-        Mode::Consume => (0, RECORD_HITS_MAX),
+        Mode::Consume => (CONSUME, RECORD_HITS_MAX),
         Mode::Record => (1, RECORD_HITS_MAX),
         Mode::Peek => (2, 0),
         Mode::Refund => (3, DOUBLE_EXACT_MAX),

@@ -47,14 +47,33 @@ static BATCH: LazyLock<Script> = LazyLock::new(|| {
         file!("sliding_window"),
         file!("fixed_window"),
         file!("token_bucket"),
-        "local function consume(key, algorithm, capacity, cost, W, pace, class, hits, flags, quota_limits, quota_over)\n",
-        file!("consume"),
-        "return status, used, wait\nend\n",
+        "local function consume_own(key, algorithm, capacity, cost, W, pace, class, hits, flags, quota_limits, quota_over)\n",
+        file!("own_read"),
+        "if not used then return nil end\n",
+        file!("own_decide"),
+        file!("own_book"),
+        "return denied, used, wait\nend\n",
+        "local function read_own(key, algorithm, W, pace)\n",
+        file!("own_read"),
+        "return used, at, debt, gone, newest, plain\nend\n",
+        "local function book_own(key, algorithm, capacity, W, pace, hits, units, booked, over, used, at, debt, gone, newest, plain)\n",
+        file!("own_book"),
+        "return wait\nend\n",
         file!("driver")
     ))
 });
 
-static SINGLE: LazyLock<Script> = LazyLock::new(|| joined!("prelude", "single", "consume", "single_reply"));
+static SINGLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        file!("prelude"),
+        file!("single"),
+        file!("own_read"),
+        "if not used then return { now, NOT_OURS, 1 } end\n",
+        file!("own_decide"),
+        file!("own_book"),
+        file!("single_reply")
+    ))
+});
 
 static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
     joined!(

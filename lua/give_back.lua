@@ -1,7 +1,7 @@
 -- Gives back hits that were charged at a known time and that nobody used. Equals `give_back` in src/limiter/state.rs. The fragments
 -- read; what is taken away is written here, so that the driver does not carry it along.
 local ALGORITHMS = { sliding_window, fixed_window, token_bucket }
-local NOT_OURS, TOO_LATE = -1, -2
+local FOREIGN, LATE = -1, -2 -- in place of the units
 
 local requests, charges = rows('dH', 10, ARGV[1]), rows('HHdd', 20, ARGV[2])
 
@@ -74,12 +74,12 @@ for r = 1, #ARGV[1] / 10 * 2, 2 do
   local not_after = requests[r]
   local too_late = not_after > 0 and now > not_after
   for _ = 1, requests[r + 1] do
-    local used, wait = TOO_LATE, nil
+    local used, wait = LATE, nil
     if not too_late then
       used, wait = give_back(charges[c], charges[c + 1], charges[c + 2], charges[c + 3])
     end
     o = o + 1
-    out[o] = used or NOT_OURS
+    out[o] = used or FOREIGN
     if wait then
       o = o + 1
       out[o] = wait

@@ -1,18 +1,18 @@
 -- Books hits ahead, for an instance that spends them before their tick or window ends: as many of those wanted as fit into its part
 -- of the room, at times none. Equals `lease` in src/limiter/state.rs.
 local ALGORITHMS = { sliding_window, fixed_window }
-local NOT_OURS, TOO_LATE = -1, -2
+local FOREIGN, LATE = -1, -2 -- in place of the units
 
 local not_after = unpack('<d', ARGV[1])
 local wanted, parts = unpack('<dd', ARGV[2])
 if not_after > 0 and now > not_after then
-  return { now, TOO_LATE }
+  return { now, LATE }
 end
 local number, capacity = limits[1], limits[2]
 local algorithm = ALGORITHMS[number]()
 local used = algorithm.level(1, 1)
 if not used then
-  return { now, NOT_OURS }
+  return { now, FOREIGN }
 end
 local granted = max(min(wanted, floor((capacity - used) / parts)), 0)
 if granted > 0 then

@@ -36,6 +36,7 @@ struct Done {
 }
 
 /// What is asked in a run.
+#[derive(Debug)]
 struct Scenario {
     limits: Vec<Limit>,
     instances: usize,
@@ -331,7 +332,8 @@ fn run(seed: u64, scenario: Scenario) -> (Arc<Scenario>, Outcome) {
         let mut views = Vec::new();
         for (instance, keeping, dies_at) in instances {
             if dies_at.is_none() {
-                keeping.abort();
+                instance.alive.send_replace(false);
+                keeping.await.unwrap();
                 instance.guarded.end_leases().await;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -375,10 +377,9 @@ fn check(seed: u64, scenario: &Scenario, outcome: &Outcome, seen: &mut Seen) {
         };
         assert!(
             most <= u64::from(limit.requests()) * shares,
-            "seed {seed}: {most} of {} in {} ms, {:?}",
+            "seed {seed}: {most} of {} in {} ms, {scenario:?}",
             limit.requests(),
             limit.window_us() / MS,
-            limit.algorithm(),
         );
         seen.full += u64::from(most * 100 >= u64::from(limit.requests()) * 97);
     }
@@ -402,14 +403,14 @@ fn check(seed: u64, scenario: &Scenario, outcome: &Outcome, seen: &mut Seen) {
     seen.asked += outcome.asked;
 }
 
+/// Refunds without an answer made room twice: in the store, and on the share that decided in its place.
+const BROKEN_ONCE: [u64; 3] = [95, 146, 266];
+
 #[test]
 fn no_layer_admits_what_the_store_would_deny() {
     let mut seen = Seen::default();
-    for seed in seeds(if std::env::var_os("RATEKEEPER_SOAK").is_some() {
-        400
-    } else {
-        12
-    }) {
+    let many = std::env::var_os("RATEKEEPER_SOAK").is_some();
+    for seed in BROKEN_ONCE.into_iter().chain(seeds(if many { 400 } else { 24 })) {
         let mut random = Random::new(seed);
         let scenario = if seed % 4 == 0 {
             Scenario::late(&mut random)

@@ -150,6 +150,14 @@ impl Reason {
     pub fn name(self) -> &'static str {
         Self::ALL[self as usize].1
     }
+
+    /// Whether the store may have decided all the same.
+    fn is_unknown(self) -> bool {
+        match self {
+            Self::Disconnected | Self::Timeout | Self::Refused => true,
+            Self::Breaker | Self::Busy | Self::Key => false,
+        }
+    }
 }
 
 impl From<&StoreError> for Reason {
@@ -347,7 +355,7 @@ impl<R: Remote + 'static> Guarded<R> {
 
     fn decide_without(&self, batch: &mut Batch, reason: Reason) {
         self.without[reason as usize].fetch_add(1, Ordering::Relaxed);
-        self.share.decide(batch);
+        self.share.decide(batch, reason.is_unknown());
     }
 }
 

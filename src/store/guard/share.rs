@@ -4,6 +4,9 @@
 //! ones being different from key to key. So together they admit L in a window while the store is away, and never more. In a
 //! window that spans its loss or its return, the bound is L from the store plus L from the shares.
 //! Shares are counted in a memory store that is kept, so that several short outages within a window do not each get one.
+//!
+//! Where the store may have decided after all, a consume counts twice, which errs to the strict side. A refund must not: it would make
+//! room for its hits twice. So it has then no effect on the share.
 
 use std::hash::Hasher as _;
 use std::sync::Arc;
@@ -47,8 +50,9 @@ impl Share {
         Arc::clone(&self.instances)
     }
 
-    /// Decides a batch without the store.
-    pub fn decide(&self, batch: &mut Batch) {
+    /// Decides a batch without the store, which may have done so as well if that `is_unknown`.
+    pub fn decide(&self, batch: &mut Batch, is_unknown: bool) {
+        let has_effect = |charge: &Charge| !(is_unknown && charge.mode == Mode::Refund);
         let mut counted = Batch {
             now: batch.now,
             prior: batch.prior,
@@ -59,6 +63,7 @@ impl Share {
         let view = self.instances.view();
         for (at, charge) in batch.charges.iter().enumerate() {
             match batch.on_store_error(at) {
+                OnStoreError::Local if !has_effect(charge) => {}
                 OnStoreError::Local => {
                     let key = counted.keys.get(charge.counter);
                     counted.charges.push(charge_of(charge, view, key));
@@ -78,7 +83,8 @@ impl Share {
         let mut of_shares = counted.verdicts.iter();
         for (at, charge) in batch.charges.iter().enumerate() {
             let verdict = match batch.on_store_error(at) {
-                OnStoreError::Local => of_shares.next().copied().unwrap_or_default(),
+                OnStoreError::Local if has_effect(charge) => of_shares.next().copied().unwrap_or_default(),
+                OnStoreError::Local => unknown(charge, false),
                 OnStoreError::Allow => unknown(charge, false),
                 OnStoreError::Deny | OnStoreError::Strict => unknown(charge, charge.mode != Mode::Refund),
             };

@@ -9,11 +9,15 @@ use super::*;
 
 /// A store that is away: everything is decided on this instance's share, one of four.
 #[derive(Debug)]
-struct Away(Share);
+struct Away {
+    share: Share,
+    /// It was asked and did not answer.
+    was_asked: bool,
+}
 
 impl Store for Away {
     fn decide<'a>(&'a self, batch: &'a mut Batch) -> Step<'a> {
-        self.0.decide(batch);
+        self.share.decide(batch, self.was_asked);
         Step::Done
     }
 
@@ -23,8 +27,12 @@ impl Store for Away {
 }
 
 fn away(files: &[&str]) -> Deciding {
+    away_after(files, false)
+}
+
+fn away_after(files: &[&str], was_asked: bool) -> Deciding {
     let share = Share::new(1_000, Arc::new(Instances::set_to(4)));
-    Deciding::with_store(files, options(), Arc::new(Away(share)))
+    Deciding::with_store(files, options(), Arc::new(Away { share, was_asked }))
 }
 
 const STRICT: &str = "
@@ -70,6 +78,18 @@ fn a_strict_limit_denies_as_deny_does_and_its_file_is_no_law_for_the_others() {
     // All of a request or nothing of it: the share of 2 still has the one that is left.
     assert!(decide(&service, &asks(&["share", "strict"])).denied);
     assert_eq!(left(&service, "share"), 1);
+}
+
+#[test]
+fn a_refund_that_the_store_may_have_booked_makes_no_room_on_the_share_as_well() {
+    for (was_asked, after) in [(false, 2), (true, 1)] {
+        let service = away_after(&[STRICT], was_asked);
+        assert!(!decide(&service, &asks(&["share"])).denied);
+        assert_eq!(left(&service, "share"), 1);
+        let answer = decide(&service, &[descriptor(&["share"]).refund(1)]);
+        assert!(!answer.denied, "{was_asked}");
+        assert_eq!(left(&service, "share"), after, "{was_asked}");
+    }
 }
 
 #[test]

@@ -261,7 +261,11 @@ impl<R: Remote + 'static> Guarded<R> {
         };
         let (mut places, mut reason): (Vec<usize>, Option<Reason>) = (Vec::new(), None);
         for (group, error) in unanswered {
-            reason = Some(Reason::from(error));
+            let why = Reason::from(error);
+            // One that may have decided speaks for all: then no refund has an effect.
+            if reason.is_none_or(|known| !known.is_unknown()) {
+                reason = Some(why);
+            }
             places.extend_from_slice(&group.charges);
         }
         let Some(reason) = reason else { return };

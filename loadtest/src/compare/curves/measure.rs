@@ -98,7 +98,7 @@ fn one(lap: &Lap, point: &Point, timing: Timing, clock: Clock) -> Result<Measure
         return Err("no scenario".to_owned());
     };
     let line = if point.redis {
-        format!("REDIS_URL=127.0.0.1:{{redis}} {SERVE}")
+        format!("REDIS_OP_TIMEOUT=1s REDIS_URL=127.0.0.1:{{redis}} {SERVE}")
     } else {
         SERVE.to_owned()
     };

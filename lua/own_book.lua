@@ -94,18 +94,27 @@ if booked > 0 then
       call('ZADD', key, to_text, text(debt + hits))
     end
     ends = not lives_on and (floor(to * PERIODS / W) + 1) * W / PERIODS + W
-  elseif algorithm == 2 then
-    value, ends = text(at) .. ' ' .. text(used + hits), at + W
   else
-    at = max(at, now)
-    value, ends = text(used + units) .. '@' .. text(at), at + ceil((used + units) / pace) + 1
+    if algorithm == 3 then
+      at = max(at, now)
+    end
+    if moment ~= at then
+      moment, moment_text = at, text(at)
+    end
+    if algorithm == 2 then
+      value, ends = moment_text .. ' ' .. text(used + hits), at + W
+    else
+      value, ends = text(used + units) .. '@' .. moment_text, at + ceil((used + units) / pace) + 1
+    end
   end
   if ends then
-    local ttl_ms = ceil(min(max(ends - now, 0), POINT_MAX) / 1000) + slack_ms
+    if last_end ~= ends then
+      last_end, own_ttl_text = ends, text(ceil(min(max(ends - now, 0), POINT_MAX) / 1000) + slack_ms)
+    end
     if value then
-      call('SET', key, value, 'PX', ttl_ms)
+      call('SET', key, value, 'PX', own_ttl_text)
     else
-      call('PEXPIRE', key, ttl_ms)
+      call('PEXPIRE', key, own_ttl_text)
     end
   end
 end

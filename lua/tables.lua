@@ -51,6 +51,8 @@ local function ttl_text(time)
   return known
 end
 
--- The end of the tick of now, of the limit that own_book.lua booked last, and the edge of the window that own_read.lua looked at last:
--- a number that Redis or `text` has to print costs nearly as much as a command.
-local tick, tick_ends, tick_ends_text, edge_of, edge
+-- What own_read.lua and own_book.lua printed last, since a number that Redis or `text` has to print costs nearly as much as a command: the
+-- edge of a window of that size, the end of the tick of now by its length, the moment of a value, the time to live until an end.
+local edge_of, edge
+local tick, tick_ends, tick_ends_text
+local moment, moment_text, last_end, own_ttl_text

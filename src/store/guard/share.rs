@@ -84,8 +84,7 @@ impl Share {
         for (at, charge) in batch.charges.iter().enumerate() {
             let verdict = match batch.on_store_error(at) {
                 OnStoreError::Local if has_effect(charge) => of_shares.next().copied().unwrap_or_default(),
-                OnStoreError::Local => unknown(charge, false),
-                OnStoreError::Allow => unknown(charge, false),
+                OnStoreError::Local | OnStoreError::Allow => unknown(charge, false),
                 OnStoreError::Deny | OnStoreError::Strict => unknown(charge, charge.mode != Mode::Refund),
             };
             batch.verdicts.push(verdict);

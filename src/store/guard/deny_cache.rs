@@ -5,13 +5,16 @@
 //! counter, and a denial is kept and served only as long as the epochs of its counters are those from before the store was asked.
 //! Those of other processes are not seen, so nothing is served for more than a second.
 //!
+//! Shortly before that second is over, one request is let through to the store and the others are still denied: however many ask,
+//! the store sees one of them. If it admits that one, the denial is forgotten.
+//!
 //! The same request is one with equal counters, limits, hits and modes, in the same order. A denial is kept only if nothing of the
 //! request had to be written (a record, a refund), and the store itself has decided all of it. The statuses of charges that did
 //! fit are those of then.
 
 use std::hash::Hasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use smallvec::SmallVec;
@@ -27,6 +30,8 @@ const COUNTERS: usize = 1 << 12;
 const CHARGES_MAX: usize = 16;
 /// Nothing is served for longer.
 const LONGEST_US: Micros = 1_000_000;
+/// So long before, one request asks the store again.
+const RENEWAL_US: Micros = LONGEST_US / 8;
 
 /// The denials of this process.
 #[derive(Debug)]
@@ -59,8 +64,10 @@ struct Denied {
     /// Stands for the request.
     request: u128,
     epoch: u64,
-    /// From here on the hits may fit.
+    /// From here on the hits may fit, or a second has passed.
     until: Micros,
+    /// The first request from here on is let through; `Micros::MAX` when one was, or none need be.
+    renew_at: Micros,
     /// When the waits of the verdicts were counted from.
     at: Micros,
     verdicts: SmallVec<[Verdict; 1]>,
@@ -91,15 +98,18 @@ impl DenyCache {
     /// Denies a request by what is known, if it is.
     pub fn serve(&self, batch: &mut Batch) -> bool {
         let now = batch.now;
-        let is_known = |at: usize| self.counter(batch.keys.hash(at)).until.load(Ordering::Relaxed) > now;
-        if !is_asked(batch) || !(0..batch.keys.len()).any(is_known) {
+        if !is_asked(batch) || !self.may_know(batch) {
             return false;
         }
         let request = self.fingerprint(batch);
         let epoch = self.epoch(batch);
-        let place = self.place(request).lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(denied) = &*place else { return false };
+        let mut place = self.lock(request);
+        let Some(denied) = &mut *place else { return false };
         if denied.request != request || denied.epoch != epoch || denied.until <= now || denied.at > now {
+            return false;
+        }
+        if now >= denied.renew_at {
+            denied.renew_at = Micros::MAX;
             return false;
         }
         let passed = now - denied.at;
@@ -132,7 +142,11 @@ impl DenyCache {
         for charge in batch.charges.iter().filter(|charge| charge.mode == Mode::Refund) {
             self.raise(batch.keys.hash(charge.counter));
         }
-        if !by_store || !batch.outcome.denied || !is_asked(batch) || batch.charges.len() > CHARGES_MAX {
+        if !by_store || !is_asked(batch) || batch.charges.len() > CHARGES_MAX {
+            return;
+        }
+        if !batch.outcome.denied {
+            self.forget(batch);
             return;
         }
         let waits = batch
@@ -144,14 +158,20 @@ impl DenyCache {
             return;
         };
         let until = before.at + wait.min(LONGEST_US);
+        let renew_at = if wait > LONGEST_US {
+            until - RENEWAL_US
+        } else {
+            Micros::MAX
+        };
         if self.epoch(batch) != before.epoch {
             return;
         }
         let request = self.fingerprint(batch);
-        *self.place(request).lock().unwrap_or_else(PoisonError::into_inner) = Some(Denied {
+        *self.lock(request) = Some(Denied {
             request,
             epoch: before.epoch,
             until,
+            renew_at,
             at: before.at,
             verdicts: batch.verdicts.as_slice().into(),
         });
@@ -161,6 +181,18 @@ impl DenyCache {
                 .fetch_max(until, Ordering::Relaxed);
         }
         self.stats.kept.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Forgets the denial of a request that the store admits.
+    fn forget(&self, batch: &Batch) {
+        if !self.may_know(batch) {
+            return;
+        }
+        let request = self.fingerprint(batch);
+        let mut place = self.lock(request);
+        if place.as_ref().is_some_and(|denied| denied.request == request) {
+            *place = None;
+        }
     }
 
     /// Notes that hits were or may be given back to the counter of this hash.
@@ -179,9 +211,17 @@ impl DenyCache {
         &self.counters[place_of(hash, COUNTERS)]
     }
 
-    fn place(&self, request: u128) -> &Mutex<Option<Denied>> {
+    /// Whether a denial with one of the request's counters may be kept.
+    fn may_know(&self, batch: &Batch) -> bool {
+        let until = |at: usize| self.counter(batch.keys.hash(at)).until.load(Ordering::Relaxed);
+        (0..batch.keys.len()).any(|at| until(at) > batch.now)
+    }
+
+    fn lock(&self, request: u128) -> MutexGuard<'_, Option<Denied>> {
         let low = u64::try_from(request & u128::from(u64::MAX)).unwrap_or_default();
-        &self.places[place_of(low, PLACES)]
+        self.places[place_of(low, PLACES)]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// 128 bits under a random key of the process: nobody outside can find two requests that are the same.
@@ -219,3 +259,6 @@ fn write(hasher: &mut SipHasher13, charge: &Charge) {
 pub(super) fn place_of(hash: u64, places: usize) -> usize {
     usize::try_from(hash >> 16).unwrap_or_default() & (places - 1)
 }
+
+#[cfg(test)]
+mod tests;

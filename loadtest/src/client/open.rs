@@ -43,7 +43,8 @@ impl Pool {
     }
 }
 
-/// Sends by the schedule until the run's end, over all links in turn, at most `in_flight_max` on each.
+/// Sends by the schedule until the run's end, over all links in turn, at most `in_flight_max` on each. What is due at once
+/// leaves together on one link, as from a proxy's thread that has a connection of its own.
 ///
 /// A request that can't leave within the time to answer, or until the end, counts as unsent: its caller would have
 /// given up. One that leaves late is measured from its intended moment all the same.
@@ -81,9 +82,11 @@ pub async fn run(
         }
         if pacer.until(intended).await {
             burst = 0;
+            turn += 1;
         }
         burst += 1;
         if burst % BURST_MAX == 0 {
+            turn += 1;
             yield_now().await;
         }
         match free(&shared, &pools, &mut turn, intended).await {
@@ -93,7 +96,7 @@ pub async fn run(
     }
 }
 
-/// The next link's idle caller; waits for one as long as it makes sense.
+/// An idle caller of the link whose turn it is, or of the next that has one; waits for one as long as it makes sense.
 async fn free(
     shared: &Rc<Shared>,
     pools: &[Rc<Pool>],
@@ -103,11 +106,12 @@ async fn free(
     let given_up = intended.saturating_add(shared.patience).min(shared.end);
     while shared.clock.now() < given_up {
         for _ in pools {
-            *turn = (*turn + 1) % pools.len();
+            *turn %= pools.len();
             let pool = &pools[*turn];
             if let Some(caller) = pool.take(shared) {
                 return Some((Rc::clone(pool), caller));
             }
+            *turn += 1;
         }
         // Also returns when a link came up: the pause is bounded, and links are down for longer than that.
         let pause = shared.clock.now() + PAUSE_MAX;

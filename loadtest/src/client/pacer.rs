@@ -12,9 +12,9 @@ use tokio::task::yield_now;
 
 use crate::clock::{Clock, Nanos, SECOND_NS};
 
-/// The shortest sleep; requests due within it leave together.
+/// The shortest pause; requests due within it leave together.
 const PAUSE_MIN: Nanos = 20_000;
-/// The same if requests are due more often than this: setting the timer for each would cost more than they do.
+/// The same if requests are due more often than this: setting the timer and writing for each would cost more than they do.
 const PAUSE_MIN_DENSE: Nanos = 50_000;
 
 /// A timer of the kernel (timerfd) that the runtime waits for like for a socket.
@@ -58,10 +58,13 @@ impl Pacer {
                 return waited;
             }
             waited = true;
+            let pause = (moment - now).max(self.pause_min);
             if self.busy {
-                // The runtime looks at its sockets and comes back.
-                yield_now().await;
-            } else if self.sleep((moment - now).max(self.pause_min)).await.is_err() {
+                while self.clock.now() < now + pause {
+                    // The runtime looks at its sockets and comes back.
+                    yield_now().await;
+                }
+            } else if self.sleep(pause).await.is_err() {
                 // The kernel refused its own timer: then to the millisecond.
                 tokio::time::sleep_until(self.clock.instant(moment)).await;
             }

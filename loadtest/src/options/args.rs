@@ -33,7 +33,7 @@ pub struct Args {
     /// How arrivals are spaced in open loop
     #[arg(long, value_enum, default_value_t = Pattern::Poisson)]
     pub arrivals: Pattern,
-    /// Poll between requests instead of sleeping: exact moments at high rates, a whole core for each thread
+    /// Poll between requests instead of sleeping: pauses end when they should, at the cost of a whole core for each thread
     #[arg(long, requires = "rate")]
     pub busy_poll: bool,
     /// How long requests are sent and measured, e.g. 500ms, 10s, 5m

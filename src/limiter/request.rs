@@ -45,6 +45,21 @@ pub struct Charge {
     pub quota: bool,
 }
 
+impl Charge {
+    /// A consume of an enforced limit that denies by itself.
+    #[must_use]
+    pub fn consume(counter: usize, limit: Limit, hits: u64) -> Self {
+        Self {
+            counter,
+            limit,
+            hits,
+            mode: Mode::Consume,
+            shadow: false,
+            quota: false,
+        }
+    }
+}
+
 /// What a counter shows, in hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {

@@ -171,13 +171,9 @@ fn bug_08_idle_credit_above_the_burst() {
 #[test]
 fn bug_10_denied_by_one_limit_still_burns_the_other() {
     for algorithm in ALL {
-        let charge = |counter, requests, window| Charge {
-            counter,
-            limit: Limit::new(algorithm, requests, window, None),
-            hits: 1,
-            mode: Mode::Consume,
-            shadow: false,
-            quota: false,
+        let charge = |counter, requests, window| {
+            let limit = Limit::new(algorithm, requests, window, None);
+            Charge::consume(counter, limit, 1)
         };
         let charges = [charge(0, 1_000, 3_600 * SECOND), charge(1, 10, SECOND)];
         let mut counters = vec![None, None];

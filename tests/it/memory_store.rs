@@ -11,17 +11,6 @@ use ratekeeper::store::{Batch, WhenFull};
 
 use crate::limiter_oracle::{NOW, Random, SECOND, seeds};
 
-fn consume(counter: usize, limit: Limit, hits: u64) -> Charge {
-    Charge {
-        counter,
-        limit,
-        hits,
-        mode: Mode::Consume,
-        shadow: false,
-        quota: false,
-    }
-}
-
 fn batch(now: Micros, charges: &[(&str, Limit, u64)]) -> Batch {
     let mut batch = Batch {
         now,
@@ -29,7 +18,7 @@ fn batch(now: Micros, charges: &[(&str, Limit, u64)]) -> Batch {
     };
     for (key, limit, hits) in charges {
         let counter = batch.keys.add(7, |out| out.push_str(key));
-        batch.charges.push(consume(counter, *limit, *hits));
+        batch.charges.push(Charge::consume(counter, *limit, *hits));
     }
     batch
 }

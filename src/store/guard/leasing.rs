@@ -21,7 +21,7 @@ use super::instances::Instances;
 use super::leases::{Booked, Found, Leases, Returned, Todo, Wanted, is_leasable};
 use super::{Asked, BUDGET_US_MIN, Guarded, LayersView, Part, Reason, Remote, Wait};
 use crate::clock::Clock;
-use crate::limiter::{Charge, Limit, Mode, Outcome, Prior, Verdict};
+use crate::limiter::{Charge, Limit, Outcome, Prior, Verdict};
 use crate::store::{Batch, Keys};
 
 /// A lease is one of at most so many parts of the room.
@@ -192,14 +192,7 @@ fn asked(key: &str, limit: Limit, hits: u64) -> Arc<Asked> {
     let counter = keys.add(0, |text| text.push_str(key));
     Arc::new(Asked {
         keys,
-        charges: vec![Charge {
-            counter,
-            limit,
-            hits,
-            mode: Mode::Consume,
-            shadow: false,
-            quota: false,
-        }],
+        charges: vec![Charge::consume(counter, limit, hits)],
         prior: Prior::default(),
     })
 }

@@ -50,21 +50,15 @@ impl Spares {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limiter::{Algorithm, Charge, Limit, Mode, Prior};
+    use crate::limiter::{Algorithm, Charge, Limit, Prior};
     use crate::store::Keys;
 
     /// An exchange of a request of so many charges on a key of so many bytes.
     fn of(charges: usize, key_bytes: usize) -> Box<Exchange> {
         let mut keys = Keys::default();
         keys.add(0, |text| text.push_str(&"k".repeat(key_bytes)));
-        let charge = Charge {
-            counter: 0,
-            limit: Limit::new(Algorithm::FixedWindow, 5, 1_000_000, None),
-            hits: 1,
-            mode: Mode::Consume,
-            shadow: false,
-            quota: false,
-        };
+        let limit = Limit::new(Algorithm::FixedWindow, 5, 1_000_000, None);
+        let charge = Charge::consume(0, limit, 1);
         let mut exchange = Box::<Exchange>::default();
         let pushed = exchange
             .call

@@ -8,14 +8,8 @@ fn request(at: Micros) -> Batch {
     let mut batch = Batch::default();
     batch.begin(at, Prior::default());
     let counter = batch.keys.add(0, |text| text.push_str("key"));
-    batch.charges.push(Charge {
-        counter,
-        limit: Limit::new(Algorithm::SlidingWindow, 1, 3_600 * SECOND_US, None),
-        hits: 1,
-        mode: Mode::Consume,
-        shadow: false,
-        quota: false,
-    });
+    let limit = Limit::new(Algorithm::SlidingWindow, 1, 3_600 * SECOND_US, None);
+    batch.charges.push(Charge::consume(counter, limit, 1));
     batch
 }
 

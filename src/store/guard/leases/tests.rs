@@ -8,14 +8,8 @@ const MS: Micros = 1_000;
 
 /// A minute's limit has ticks of 480 ms.
 fn charge(hits: u64) -> Charge {
-    Charge {
-        counter: 0,
-        limit: Limit::new(Algorithm::SlidingWindow, 1_000_000, 60_000 * MS, None),
-        hits,
-        mode: Mode::Consume,
-        shadow: false,
-        quota: false,
-    }
+    let limit = Limit::new(Algorithm::SlidingWindow, 1_000_000, 60_000 * MS, None);
+    Charge::consume(0, limit, hits)
 }
 
 fn hash() -> u64 {

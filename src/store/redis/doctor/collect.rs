@@ -6,7 +6,7 @@ use redis::{Cmd, Value, cmd};
 
 use super::asker::{Asker, Way};
 use super::facts::{Answer, Facts, Fault, Rights, RoundTrips, Sample, Values, lines};
-use crate::limiter::{Algorithm, Charge, Limit, Micros, Mode, Prior};
+use crate::limiter::{Algorithm, Charge, Limit, Micros, Prior};
 use crate::store::Keys;
 use crate::store::redis::call::{Call, Decision, Reply};
 use crate::store::redis::deployment::Kind;
@@ -208,18 +208,13 @@ fn call(algorithms: &[Algorithm], probe: &str) -> Answer<(Call, Vec<String>)> {
     let mut keys = Keys::default();
     let mut charges = Vec::new();
     for &algorithm in algorithms {
-        charges.push(Charge {
-            counter: keys.add(0, |key| {
-                key.push_str(probe);
-                key.push(':');
-                key.push_str(algorithm.name());
-            }),
-            limit: Limit::new(algorithm, 10, 1_000_000, None),
-            hits: 1,
-            mode: Mode::Consume,
-            shadow: false,
-            quota: false,
+        let counter = keys.add(0, |key| {
+            key.push_str(probe);
+            key.push(':');
+            key.push_str(algorithm.name());
         });
+        let limit = Limit::new(algorithm, 10, 1_000_000, None);
+        charges.push(Charge::consume(counter, limit, 1));
     }
     let mut call = Call::new();
     call.push(&keys, &charges, Prior::default(), 0)
